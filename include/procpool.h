@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * procpool: futures on crash-proof worker processes.
+ *
+ * A parent process creates an executor; the executor forks worker processes that run C functions on bytes. When such
+ * a function crashes, exits or is killed, its caller gets an error on that one future, and everything else goes on.
+ *
+ * CONVENTIONS
+ *  - Calls return 0 or a count, or a negative errno. Predicates return bool and cannot fail.
+ *    What became of a task is in its pp_outcome, never in a return code.
+ *  - Times are int64_t milliseconds on CLOCK_MONOTONIC: PP_FOREVER (-1) waits for ever, 0 only looks, other negative
+ *    values are -EINVAL. A signal handler that returns never ends a wait (no call returns -EINTR).
+ *  - In options structs 0 is always the default; where "none" differs from the default it is PP_NONE (-1).
+ *    Everything that an option points to is copied before the call returns.
+ *  - Any thread may call anything, except as noted. No call is a pthread cancellation point, and none is
+ *    async-signal-safe. Memory comes from plain malloc; there are no allocator hooks.
+ *  - After the application's own fork() the child may only call the *_free functions on what it inherited; every
+ *    other call there returns -ECHILD (predicates: false, pointers: NULL) and touches nothing shared. The same holds
+ *    inside a worker: there is no nested submit.
+ *  - An object must not be freed while another thread is inside a call on it. NULL is legal for *_free, for
+ *    predicates, and in arrays given to pp_wait and pp_as_completed; elsewhere it is -EINVAL.
+ *  - Functions of the task side (pp_task_*, pp_return*, pp_raise*) are for the thread that runs the task.
+ *  - The library prints nothing, and changes no signal handler, umask, working directory or environment of the
+ *    application. It reaps no child but its own: with a live executor wait(NULL) is -1/ECHILD. What the application can
+ *    notice is one SIGCHLD during pp_executor_create.
+ */
+#ifndef PROCPOOL_H
+#define PROCPOOL_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#define PP_VERSION_MAJOR 0
+#define PP_VERSION_MINOR 1
+#define PP_VERSION_PATCH 0
+#define PP_VERSION ((PP_VERSION_MAJOR << 16) | (PP_VERSION_MINOR << 8) | PP_VERSION_PATCH)
+
+#if defined __GNUC__
+# define PP_API            __attribute__((visibility("default")))
+# define PP_CHECK          __attribute__((warn_unused_result))
+# define PP_FORMAT(f, a)   __attribute__((format(printf, f, a)))
+#else
+# define PP_API
+# define PP_CHECK
+# define PP_FORMAT(f, a)
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct pp_executor pp_executor;
+typedef struct pp_future   pp_future;
+typedef struct pp_walk     pp_walk;      /* as_completed */
+typedef struct pp_task     pp_task;      /* inside a worker, for the time of one call */
+
+#define PP_FOREVER   ((int64_t)-1)
+#define PP_NONE      (-1)
+
+PP_API int         pp_version(void);             /* of the library that runs; compare with PP_VERSION */
+PP_API const char *pp_strerror(int error);       /* of a return value of this library; static text, never NULL */
+
+/* ------------------------------------------------------------------ executor */
+
+/*
+ * A task: runs in a worker process, in that process's main thread. data is the worker's read-only view of the bytes
+ * that were submitted, aligned to 16 bytes; it is never NULL and lives until the function returns.
+ * The int decides: 0 is "returned" with the bytes that pp_return stored last (nothing stored: zero bytes), anything
+ * else is "raised" with that code.
+ */
+typedef int pp_fn(pp_task *task, const void *data, size_t size);
+
+/* Runs in the parent, once, when the future is done: see pp_future_add_done_callback. */
+typedef void pp_callback(pp_future *future, void *context);
+
+/* level is a syslog(3) priority (LOG_INFO for restarts, LOG_WARNING for repairs, LOG_ERR when the pool breaks). text is
+ * one line without newline, valid until the function returns. Runs where callbacks run. */
+typedef void pp_log_fn(int level, const char *text, void *context);
+
+enum pp_flags {                          /* pp_options.flags */
+	PP_START_ALL     = 1u << 0,      /* create returns when all workers have run the initializer */
+	PP_SELF_DISPATCH = 1u << 1,      /* no dispatcher thread: callbacks run in pp_executor_dispatch only */
+	PP_MEMFD_ONLY    = 1u << 2,      /* shared memory from memfd_create(2): not bounded by the size of /dev/shm */
+	PP_SHM_ONLY      = 1u << 3       /* shared memory from /dev/shm or not at all: none or a full one is -ENOSPC */
+};
+
+typedef struct pp_options {              /* no implicit padding; grows at the end only */
+	size_t      size;                /* sizeof(pp_options); see PP_OPTIONS_INIT */
+	int32_t     max_workers;         /* 1 to 256; 0: as many as CPUs in the calling thread's affinity mask */
+	uint32_t    flags;               /* enum pp_flags */
+	uint64_t    max_pending;         /* futures not done at any time, beyond which submit waits; 0: no bound but memory */
+	uint64_t    max_tasks_per_worker;/* a worker is replaced after so many tasks; 0: never */
+	int32_t     start_attempts;      /* failures in a row to start a worker, at which the pool breaks; 0: 3 */
+	uint32_t    reserved;            /* 0 */
+	pp_fn      *initializer;         /* runs first in every worker; NULL: none. Non-zero, or pp_raise: see broken below */
+	const void *initializer_data;    /* copied */
+	size_t      initializer_size;
+	pp_fn      *finalizer;           /* runs last in a worker that ends in good order; its data is the initializer's */
+	pp_log_fn  *log;                 /* NULL: no log */
+	void       *log_context;
+} pp_options;
+
+#ifdef __cplusplus
+} static inline pp_options pp_options_default() { pp_options o = pp_options(); o.size = sizeof o; return o; }
+extern "C" {
+# define PP_OPTIONS_INIT pp_options_default()
+#else
+# define PP_OPTIONS_INIT { .size = sizeof(pp_options) }
+#endif
+
+/*
+ * Creates an executor: maps its shared memory and forks its supervisor process. Workers are started on demand, idle
+ * ones are used again. Workers see the memory, code and open files as of this call: code that is dlopen'ed and
+ * globals that are set later do not exist there. The memory of other threads is copied as it stands, so locks of the
+ * application that they hold at this moment stay locked in the workers: create early, before threads and before
+ * large heaps (a fork costs about 20 ms per GiB of touched heap). What stdout and stderr have buffered is discarded
+ * in the workers; flush FILEs of your own first.
+ *
+ * Workers: stdin is /dev/null; signal dispositions are the default ones, but SIGINT, which does nothing (a Ctrl-C
+ * is for the parent to decide); no signal is blocked; each is the leader of its own process group. They end with
+ * the executor, and at the latest, by SIGKILL and with all their descendants, when the parent process ends or is
+ * killed: what waits then is dropped and what runs is killed, so call pp_executor_shutdown first.
+ *
+ * The pool is broken when no worker can be started any more: fork fails start_attempts times in a row, the
+ * initializer crashes so often in a row, or returns an error while no other worker lives, or the supervisor is gone.
+ * Then every future not done ends as PP_BROKEN, and every later submit is -EPIPE. Deaths of workers elsewhere never
+ * break the pool.
+ *
+ * options may be NULL. *executor is NULL after a failure, and nothing is left behind.
+ * 0; -EINVAL (executor NULL; an option out of its range, a flag or a field that this version does not know, an
+ * initializer outside the known code); -ENOMEM; -ENOSPC (shared memory is full); -EFBIG (RLIMIT_FSIZE is below what the
+ * shared memory needs); -EMFILE, -ENFILE (no descriptor); -EAGAIN (no process or no memory for one); -ECANCELED
+ * (PP_START_ALL, and the initializer failed); -EPIPE (the supervisor died while starting); -ECHILD (in a worker).
+ */
+PP_CHECK PP_API int pp_executor_create(pp_executor **executor, const pp_options *options);
+
+enum pp_shutdown {
+	PP_SHUTDOWN_WAIT           = 1u << 0,    /* until every future is done, every callback ran, every process is gone */
+	PP_SHUTDOWN_CANCEL_PENDING = 1u << 1,    /* cancels what has not started */
+	PP_SHUTDOWN_KILL           = 1u << 2     /* kills what runs */
+};
+
+/*
+ * No more submits from here on: they return -ESHUTDOWN. What was submitted still runs, unless flags say otherwise.
+ * Without PP_SHUTDOWN_WAIT it returns at once, whatever timeout_ms is. With it, in self-dispatch mode, the callbacks
+ * still to come run here. Idempotent, from any thread, also with other flags than before.
+ * 0; -ETIMEDOUT (goes on in the background; call again); -EDEADLK (WAIT from one of its own callbacks: it is shut down,
+ * but not waited for); -EINVAL (NULL, unknown flags, a bad time); -ECHILD.
+ */
+PP_API int  pp_executor_shutdown(pp_executor *executor, unsigned flags, int64_t timeout_ms);
+
+/*
+ * pp_executor_shutdown(WAIT) for ever, then gives up the handle; its futures and their outcomes stay valid. NULL is
+ * legal. Not from one of the executor's own callbacks (an assertion that is kept in every build). In a forked child it
+ * does nothing.
+ */
+PP_API void pp_executor_free(pp_executor *executor);
+
+/* Stores the pids of at most n live workers (not of a spare); pids may be NULL when n is 0. Returns how many live;
+ * -EINVAL, -ECHILD. A pid may be gone when this returns. */
+PP_API int  pp_executor_workers(pp_executor *executor, pid_t *pids, size_t n);
+
+/* Ends all workers by SIGTERM or SIGKILL: running futures end as PP_KILLED, the workers are replaced.
+ * 0; -EINVAL (NULL, another signal), -ECHILD. */
+PP_API int  pp_executor_signal(pp_executor *executor, int signal);
+
+/* NULL while the pool works, else an outcome of kind PP_BROKEN that says why; lives as long as the executor. */
+PP_API const struct pp_outcome *pp_executor_broken(pp_executor *executor);
+
+/* A descriptor that is readable (level triggered) while a callback waits to run or the pool has broken. It belongs to
+ * the executor: poll it, never read or close it. -ENOTSUP without PP_SELF_DISPATCH; -EINVAL; -ECHILD. */
+PP_API int  pp_executor_fd(pp_executor *executor);
+
+/* Runs at most max callbacks (0: all that wait now) in this thread and returns how many ran; never blocks.
+ * -ENOTSUP without PP_SELF_DISPATCH; -EDEADLK from within a callback; -EINVAL; -ECHILD. */
+PP_API int  pp_executor_dispatch(pp_executor *executor, unsigned max);
+
+/* ------------------------------------------------------------------ submit */
+
+typedef struct pp_task_options {         /* no implicit padding; grows at the end only */
+	size_t      size;                /* sizeof(pp_task_options) */
+	const char *name;                /* copied, 63 bytes are kept; NULL: "" */
+	int64_t     submit_timeout_ms;   /* when max_pending is reached: 0: waits for ever; PP_NONE: -EAGAIN at once */
+} pp_task_options;
+
+#ifdef __cplusplus
+} static inline pp_task_options pp_task_options_default()
+{ pp_task_options o = pp_task_options(); o.size = sizeof o; return o; }
+extern "C" {
+# define PP_TASK_OPTIONS_INIT pp_task_options_default()
+#else
+# define PP_TASK_OPTIONS_INIT { .size = sizeof(pp_task_options) }
+#endif
+
+/*
+ * Submits fn(data, size). The bytes are copied: the caller's buffer is free again on return. data may be NULL when
+ * size is 0. future may be NULL: the task then runs detached. After a failure *future is NULL and nothing was queued.
+ * fn must be code that the workers have: in the program or in a library loaded before pp_executor_create.
+ * 0; -EINVAL (NULL, bad options); -ENOMEM (private or shared address space), -ENOSPC (shared memory is full);
+ * -EAGAIN (max_pending is reached, and the options, or being in a callback, forbid to wait); -ETIMEDOUT (it was not
+ * undercut in time); -ESHUTDOWN; -EPIPE (the pool is broken); -ECHILD (forked child or worker); -EFAULT (fn is not code
+ * that the workers have).
+ */
+PP_CHECK PP_API int pp_submit(pp_executor *executor, pp_fn *fn, const void *data, size_t size, pp_future **future);
+/* The same; options may be NULL. */
+PP_CHECK PP_API int pp_submit_with(pp_executor *executor, const pp_task_options *options, pp_fn *fn,
+                                   const void *data, size_t size, pp_future **future);
+
+/* ------------------------------------------------------------------ outcome */
+
+enum pp_kind {                           /* numbers left out are kept for causes to come */
+	PP_RETURNED  = 1,                /* the task returned 0: data, size */
+	PP_RAISED    = 2,                /* the task's own error: code, message, data and size of its detail; -EBADMSG: its
+	                                    result was overwritten in shared memory by a worker gone wild */
+	PP_CRASHED   = 3,                /* its worker died by a signal: signal, signal_code, fault_address */
+	PP_EXITED    = 4,                /* its worker exited: code is the status; also exec and pthread_exit (code 0) */
+	PP_KILLED    = 6,                /* by pp_future_kill, pp_executor_signal or PP_SHUTDOWN_KILL */
+	PP_CANCELLED = 8,                /* before it started */
+	PP_BROKEN    = 9                 /* the pool broke before it ended: code is a negative errno */
+};
+
+typedef struct pp_outcome {              /* made by the library; reached by pointer only; grows at the end */
+	int          kind;               /* enum pp_kind */
+	int          code;               /* RAISED: the code; EXITED: the status; BROKEN: a negative errno; else 0 */
+	const void  *data;               /* RETURNED: the result; RAISED: the detail bytes; never NULL; aligned to 8 bytes */
+	size_t       size;
+	const char  *message;            /* one line for people, never NULL; RAISED: the task's own, "" without one */
+	const char  *task_name;          /* never NULL */
+	pid_t        pid;                /* of the worker; 0: never ran, or not known */
+	int          worker;             /* its index, 0 to max_workers - 1; -1: never ran, or not known */
+	unsigned     attempt;            /* 1 for the first; 0: never started */
+	int          signal;             /* CRASHED: the signal, else 0 */
+	int          signal_code;        /* CRASHED: si_code of siginfo_t where the worker could tell, else 0 */
+	uintptr_t    fault_address;      /* CRASHED by SIGSEGV, SIGBUS, SIGILL, SIGFPE: si_addr, else 0 */
+	uint64_t     queued_ns;          /* from submit to start; never ran: to the end */
+	uint64_t     running_ns;         /* from start to end; 0: never ran */
+} pp_outcome;
+
+PP_API const char *pp_kind_name(int kind);       /* "returned", "raised", ...; "unknown"; static */
+
+/* One line without newline, for people and logs, as snprintf: returns the length that it has in full; -EINVAL. */
+PP_API int  pp_outcome_describe(const pp_outcome *outcome, char *buffer, size_t size);
+
+/* ------------------------------------------------------------------ future */
+
+/*
+ * Waits until the future is done. *outcome (outcome may be NULL) lives until the last reference of the future is given
+ * up, also after pp_executor_free. 0; -ETIMEDOUT; -EINVAL; -ECHILD. *outcome is NULL after a failure.
+ */
+PP_API int  pp_future_result(pp_future *future, int64_t timeout_ms, const pp_outcome **outcome);
+/* The same, but *outcome is NULL when the task returned. */
+PP_API int  pp_future_exception(pp_future *future, int64_t timeout_ms, const pp_outcome **outcome);
+
+PP_API bool pp_future_done(const pp_future *future);             /* ended in whatever way, cancelled included */
+PP_API bool pp_future_running(const pp_future *future);          /* a worker executes it now */
+PP_API bool pp_future_cancelled(const pp_future *future);
+PP_API const char *pp_future_state(const pp_future *future);     /* "pending", "running", "cancelled", "finished"; static */
+
+/* Cancels a future whose task has not started; its callbacks run before this returns (in self-dispatch mode in
+ * pp_executor_dispatch). true: it is cancelled, now or before. */
+PP_API bool pp_future_cancel(pp_future *future);
+
+/* Kills a task by SIGKILL to its worker's process group: the future ends as PP_KILLED unless it is published
+ * first. Pending: as pp_future_cancel. Done: nothing happens. Does not wait. 0; -EINVAL; -ECHILD. */
+PP_API int  pp_future_kill(pp_future *future);
+
+/*
+ * callback runs once, in the parent, after the future is done and its waiters were woken, outside all locks; those
+ * added before that in the order in which they were added. It may call any function of the library; only
+ * pp_executor_shutdown with WAIT and pp_executor_free of its own executor are refused, and a submit in it never
+ * blocks. It runs in one dispatcher thread of the executor, which starts with the first callback and has all signals
+ * blocked; where the future is cancelled, in the thread that cancels; where it was done already, in this thread, at
+ * once; and in self-dispatch mode always in pp_executor_dispatch. The future stays valid until the callback returns.
+ * A C++ exception must not leave it (std::terminate).
+ * 0; -ENOMEM; -EAGAIN (no dispatcher thread could be started; the callback was not added); -EINVAL; -ECHILD.
+ */
+PP_API int  pp_future_add_done_callback(pp_future *future, pp_callback *callback, void *context);
+
+/* A pointer of the caller's own, NULL at first. Not synchronized: set it before other threads see the future. */
+PP_API void pp_future_set_context(pp_future *future, void *context);
+PP_API void *pp_future_context(const pp_future *future);
+
+/* Adds a reference, and returns future. */
+PP_API pp_future *pp_future_ref(pp_future *future);
+/* Gives up one reference. A task that is not done goes on detached and its callbacks still run. Legal in a callback of
+ * this future, and on what pp_walk_next just gave. NULL is legal. */
+PP_API void pp_future_free(pp_future *future);
+
+enum pp_when { PP_ALL_COMPLETED, PP_FIRST_COMPLETED, PP_FIRST_EXCEPTION };
+
+/*
+ * Waits until all are done, or one is, or one ended otherwise than returned or cancelled (if none does: all).
+ * Futures of several executors may be mixed. The array is not changed. Returns how many different futures are done,
+ * also after the timeout; -EINVAL (futures is NULL and n is not 0, bad when, bad time); -ENOMEM; -ECHILD.
+ */
+PP_API int  pp_wait(pp_future *const *futures, size_t n, enum pp_when when, int64_t timeout_ms);
+
+/*
+ * A walk over futures in the order in which they end; those that are done come first. Keeps a reference of each until
+ * pp_walk_free. timeout_ms is for the whole walk and counts from here. Duplicates are dropped. Threads may walk
+ * overlapping sets, each with its own walk. 0; -EINVAL; -ENOMEM; -ECHILD. *walk is NULL after a failure.
+ */
+PP_CHECK PP_API int pp_as_completed(pp_future *const *futures, size_t n, int64_t timeout_ms, pp_walk **walk);
+/* 1 and *future (borrowed from the walk), 0 at the end; -ETIMEDOUT; -EINVAL; -ECHILD. *future is NULL but for 1. */
+PP_API int  pp_walk_next(pp_walk *walk, pp_future **future);
+PP_API size_t pp_walk_left(const pp_walk *walk);         /* how many pp_walk_next has still to give */
+PP_API void pp_walk_free(pp_walk *walk);                 /* at any time; NULL is legal */
+
+/* ------------------------------------------------------------------ in the task */
+
+/* Stores the result; copies. The last call wins. 0; -ENOMEM (address space or no room), -ENOSPC, -EINVAL (task NULL, or
+ * data NULL and size not 0). After a failure the task ends as raised with that code, whatever it returns. */
+PP_API int   pp_return(pp_task *task, const void *data, size_t size);
+
+/* Return codes are int32_t; PP_ERAISED stands for 0, which would mean success. */
+#define PP_ERAISED INT32_MIN
+
+/*
+ * Stores an error: code, a message for people (1023 bytes are kept) and, with pp_raise_data, detail bytes for programs.
+ * Returns code, or PP_ERAISED when code is 0, so that "return pp_raise(...)" is never a success. Once raised, the
+ * task ends as raised, with this code even if it then returns 0; the last call wins, and what pp_return stored is
+ * dropped. format may be NULL: "".
+ */
+PP_API int   pp_raise(pp_task *task, int code, const char *format, ...) PP_FORMAT(3, 4);
+PP_API int   pp_raisev(pp_task *task, int code, const char *format, va_list arguments) PP_FORMAT(3, 0);
+PP_API int   pp_raise_data(pp_task *task, int code, const void *data, size_t size, const char *format, ...)
+             PP_FORMAT(5, 6);
+
+PP_API int   pp_task_worker(const pp_task *task);        /* index of this worker: 0 to max_workers - 1 */
+PP_API unsigned pp_task_attempt(const pp_task *task);    /* 1 for the first */
+PP_API const char *pp_task_name(const pp_task *task);    /* never NULL */
+
+/* A pointer private to this worker process: the initializer sets it, tasks and the finalizer read it. */
+PP_API void  pp_task_set_worker_data(pp_task *task, void *data);
+PP_API void *pp_task_worker_data(const pp_task *task);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

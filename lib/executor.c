@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Making an executor and giving it up: its segment, its books, its place in the list of all. How its processes come to
+ * be is in start.c, how they end in shutdown.c.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "pool.h"
+#include "wake.h"
+
+/* All executors of this process, so that every child can close what it inherits of them. Held over each fork. */
+static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
+static pp_executor *list;
+
+static void close_if_ours(const pp_executor *ex)
+{
+	struct stat st;
+
+	if (ex->fd >= 0 && fstat(ex->fd, &st) == 0 && st.st_dev == ex->fd_dev && st.st_ino == ex->fd_ino)
+		close(ex->fd);
+}
+
+static void before_fork(void)
+{
+	if (!pp__forking)
+		pthread_mutex_lock(&list_lock);
+}
+
+static void after_fork_in_parent(void)
+{
+	if (!pp__forking)
+		pthread_mutex_unlock(&list_lock);
+}
+
+static void after_fork_in_child(void)
+{
+	if (!pp__is_original_process())
+		for (pp_executor *ex = list; ex; ex = ex->next) {
+			close_if_ours(ex);
+			ex->fd = -1;
+		}
+	after_fork_in_parent();
+}
+
+static void register_fork_handlers(void)
+{
+	pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+static void destroy(pp_executor *ex)
+{
+	struct pp__box *broken = atomic_load(&ex->broken);
+
+	if (ex->chunks && ex->segment.size)
+		for (uint32_t i = 0; i < atomic_load(&ex->slots) / PP__CHUNK; i++)
+			free(ex->chunks[i]);
+	pp__arguments_destroy(&ex->arguments);
+	pp__segment_destroy(&ex->segment);
+	pp__code_free(ex->code);
+	if (broken)
+		pp__box_free(broken);
+	pthread_mutex_destroy(&ex->submit_lock);
+	pthread_cond_destroy(&ex->news);
+	free(ex->chunks);
+	free(ex);
+}
+
+void pp__executor_release(pp_executor *ex)
+{
+	if (atomic_fetch_sub(&ex->users, 1) == 1)
+		destroy(ex);
+}
+
+static unsigned backings(uint32_t flags)
+{
+	if (flags & PP_MEMFD_ONLY)
+		return PP__BACKING_MEMFD;
+	if (flags & PP_SHM_ONLY)
+		return PP__BACKING_TMPFILE | PP__BACKING_NAMED;
+	return PP__BACKING_TMPFILE | PP__BACKING_MEMFD | PP__BACKING_NAMED;
+}
+
+static int copy_init_data(pp_executor *ex, const pp_options *o)
+{
+	struct pp__header *h = ex->segment.shared.header;
+	int64_t offset;
+
+	h->init_size = o->initializer_size;
+	if (!o->initializer_size)
+		return 0;
+	offset = pp__arguments_take(&ex->arguments, &ex->segment, o->initializer_size);
+	if (offset < 0)
+		return (int)offset;
+	h->init_offset = (uint64_t)offset;
+	memcpy(ex->segment.shared.base + offset, o->initializer_data, o->initializer_size);
+	return 0;
+}
+
+static int make_shared(pp_executor *ex, const pp_options *o)
+{
+	struct pp__header *h;
+	int rc = pp__segment_create(&ex->segment, backings(o->flags), (uint32_t)o->max_workers);
+
+	if (rc < 0)
+		return rc;
+	h = ex->segment.shared.header;
+	h->start_attempts = o->start_attempts;
+	h->flags = o->flags;
+	h->max_tasks = o->max_tasks_per_worker;
+	h->initializer = o->initializer;
+	h->finalizer = o->finalizer;
+	sem_init(&ex->segment.shared.control->bell, 1, 0);
+	pp__arguments_init(&ex->arguments, h);
+	rc = copy_init_data(ex, o);
+	if (rc == 0)
+		rc = pp__ring_init(&ex->ring, &ex->segment);
+	if (rc < 0)
+		return rc;
+	ex->chunks = calloc(h->max_slots / PP__CHUNK, sizeof *ex->chunks);
+	return ex->chunks ? 0 : -ENOMEM;
+}
+
+static int make_private(pp_executor **made, const pp_options *o)
+{
+	pp_executor *ex = calloc(1, sizeof *ex);
+
+	if (!ex)
+		return -ENOMEM;
+	ex->max_workers = (uint32_t)o->max_workers;
+	ex->flags = o->flags;
+	ex->max_pending = o->max_pending;
+	ex->log = o->log;
+	ex->log_context = o->log_context;
+	ex->segment.fd = -1;
+	ex->fd = -1;
+	ex->callbacks_end = &ex->callbacks;
+	pthread_mutex_init(&ex->submit_lock, NULL);
+	pthread_cond_init(&ex->news, NULL);
+	atomic_store(&ex->users, 1);
+	ex->code = pp__code_note();
+	if (!ex->code) {
+		destroy(ex);
+		return -ENOMEM;
+	}
+	*made = ex;
+	return 0;
+}
+
+/* PP_START_ALL: until every worker has run the initializer, or one of them has failed. */
+static int start_all(pp_executor *ex)
+{
+	struct pp__control *c = ex->segment.shared.control;
+
+	atomic_store(&ex->segment.shared.header->wanted, ex->max_workers);
+	pp__nudge_supervisor(&ex->segment.shared);
+	for (;;) {
+		if (atomic_load(&c->initialized) >= ex->max_workers)
+			return 0;
+		pp__tend(ex);
+		if (atomic_load(&ex->broken))
+			return atomic_load(&ex->broken)->outcome.code;
+		pp__sem_wait(&c->bell, pp__now_ns() + PP__SLICE_NS);
+	}
+}
+
+static void unlist(pp_executor *ex)
+{
+	pp_executor **at = &list;
+
+	pthread_mutex_lock(&list_lock);
+	while (*at && *at != ex)
+		at = &(*at)->next;
+	if (*at)
+		*at = ex->next;
+	close_if_ours(ex);
+	ex->fd = -1;
+	pthread_mutex_unlock(&list_lock);
+}
+
+static int make(pp_executor *ex, const pp_options *o)
+{
+	int rc;
+
+	pthread_mutex_lock(&list_lock);
+	rc = make_shared(ex, o);
+	if (rc == 0)
+		rc = pp__executor_start(ex);
+	if (rc == 0) {
+		ex->next = list;
+		list = ex;
+	} else {
+		close_if_ours(ex);
+		ex->fd = -1;
+	}
+	pthread_mutex_unlock(&list_lock);
+	return rc;
+}
+
+static int start_extras(pp_executor *ex)
+{
+	int rc = 0;
+
+	if (ex->flags & PP_START_ALL)
+		rc = start_all(ex);
+	if (rc == 0 && ex->log && !(ex->flags & PP_SELF_DISPATCH)) {
+		pthread_mutex_lock(&pp__lock);
+		rc = pp__dispatcher_start(ex);
+		pthread_mutex_unlock(&pp__lock);
+	}
+	return rc;
+}
+
+int pp_executor_create(pp_executor **executor, const pp_options *options)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	pp_executor *ex = NULL;
+	pp_options o;
+	int rc;
+
+	if (executor)
+		*executor = NULL;
+	if (!pp__is_original_process())
+		return -ECHILD;
+	if (!executor)
+		return -EINVAL;
+	rc = pp__options_read(&o, options);
+	if (rc == 0)
+		rc = make_private(&ex, &o);
+	if (rc < 0)
+		return rc;
+	if ((o.initializer && !pp__code_is_known(ex->code, o.initializer))
+	    || (o.finalizer && !pp__code_is_known(ex->code, o.finalizer))) {
+		destroy(ex);
+		return -EINVAL;
+	}
+	pthread_once(&once, register_fork_handlers);
+	rc = make(ex, &o);
+	if (rc < 0) {
+		destroy(ex);
+		return rc;
+	}
+	rc = start_extras(ex);
+	if (rc < 0) {
+		pp_executor_free(ex);
+		return rc;
+	}
+	*executor = ex;
+	return 0;
+}
+
+void pp_executor_free(pp_executor *ex)
+{
+	if (!ex || !pp__is_original_process())
+		return;
+	if (pp__in_callback_of == ex) {
+		fputs("procpool: pp_executor_free from a callback of the same executor\n", stderr);
+		abort();
+	}
+	pp_executor_shutdown(ex, PP_SHUTDOWN_WAIT, PP_FOREVER);
+	pp__dispatcher_stop(ex);
+	unlist(ex);
+	pp__executor_release(ex);
+}
+
+int pp_executor_workers(pp_executor *ex, pid_t *pids, size_t n)
+{
+	const struct pp__shared *shared;
+	int count = 0;
+
+	if (!pp__is_original_process())
+		return -ECHILD;
+	if (!ex || (!pids && n))
+		return -EINVAL;
+	shared = &ex->segment.shared;
+	for (uint32_t i = 0; i < shared->header->entries; i++) {
+		pid_t pid = atomic_load(&shared->workers[i].pid);
+		if (pid <= 0 || atomic_load(&shared->workers[i].seat) < 0)
+			continue;
+		if ((size_t)count < n)
+			pids[count] = pid;
+		count++;
+	}
+	return count;
+}
+
+const pp_outcome *pp_executor_broken(pp_executor *ex)
+{
+	const struct pp__box *box;
+
+	if (!ex || !pp__is_original_process())
+		return NULL;
+	if (!atomic_load(&ex->broken))
+		pp__tend(ex);
+	box = atomic_load(&ex->broken);
+	return box ? &box->outcome : NULL;
+}

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One future, from its owner's side: looking, waiting, cancelling, killing, giving up. The shared word is the truth until
+ * the parent has seen the end; from then on the private box is.
+ */
+#include <errno.h>
+#include "pool.h"
+#include "wake.h"
+
+#define SPIN_LOOKS     400
+#define LATE_WAKE_NS   INT64_C(5000000)
+
+static enum pp__state state_of(pp_future *future)
+{
+	uint64_t word = pp__slot_look(pp__cell_of(future));
+
+	if (!pp__word_is_valid(future->executor->segment.shared.header, future->slot, future->generation, word))
+		return PP__FREE;
+	return pp__word_state(word);
+}
+
+bool pp__future_has_ended(pp_future *future)
+{
+	return atomic_load_explicit(&future->box, memory_order_acquire) || pp__state_is_end(state_of(future));
+}
+
+void pp__wake_sleepers(pp_future *future)
+{
+	if (atomic_load(&future->sleepers))
+		sem_post(&pp__cell_of(future)->wake);
+}
+
+static bool spin(pp_future *future)
+{
+	for (int i = 0; i < SPIN_LOOKS; i++) {
+		if (pp__future_has_ended(future))
+			return true;
+		__builtin_ia32_pause();
+	}
+	return false;
+}
+
+/*
+ * Asks to be woken, looks, sleeps; in slices, because a wake dies with its waker. A slice that finds the end, and whose
+ * wake does not come right after either, is counted: outside of injected deaths and stops there must be none.
+ */
+static bool sleep_until_ended(pp_future *future, int64_t deadline)
+{
+	struct pp__cell *cell = pp__cell_of(future);
+	bool asked, woken;
+	int64_t now;
+
+	while (!pp__future_has_ended(future)) {
+		asked = pp__slot_want(cell, future->generation, PP__WANT_WAKE) != 0;
+		now = pp__now_ns();
+		if (now >= deadline)
+			return pp__future_has_ended(future);
+		if (!asked && pp__future_has_ended(future))
+			return true;
+		woken = pp__sem_wait(&cell->wake, deadline - now < PP__SLICE_NS ? deadline : now + PP__SLICE_NS);
+		if (woken)
+			continue;
+		if (!pp__future_has_ended(future))
+			pp__tend_future(future);
+		else if (asked && !pp__sem_wait(&cell->wake, pp__now_ns() + LATE_WAKE_NS))
+			atomic_fetch_add(&future->executor->rescues, 1);
+	}
+	return true;
+}
+
+static bool await_end(pp_future *future, int64_t timeout_ms)
+{
+	int64_t deadline;
+	bool ended;
+
+	if (pp__future_has_ended(future))
+		return true;
+	if (timeout_ms == 0) {
+		pp__tend_sometimes(future->executor);
+		return pp__future_has_ended(future);
+	}
+	deadline = pp__deadline_ns(timeout_ms);
+	if (spin(future))
+		return true;
+	atomic_fetch_add(&future->sleepers, 1);
+	ended = sleep_until_ended(future, deadline);
+	/* One end posts one token: each that leaves passes it on. */
+	if (atomic_fetch_sub(&future->sleepers, 1) > 1 && ended)
+		sem_post(&pp__cell_of(future)->wake);
+	return ended;
+}
+
+int pp_future_result(pp_future *future, int64_t timeout_ms, const pp_outcome **outcome)
+{
+	const pp_outcome *made;
+
+	if (outcome)
+		*outcome = NULL;
+	if (!pp__is_original_process())
+		return -ECHILD;
+	if (!future || !pp__time_is_valid(timeout_ms))
+		return -EINVAL;
+	if (!await_end(future, timeout_ms))
+		return -ETIMEDOUT;
+	if (!outcome)
+		return 0;
+	made = pp__future_outcome(future);
+	if (!made)
+		return -ENOMEM;
+	*outcome = made;
+	return 0;
+}
+
+int pp_future_exception(pp_future *future, int64_t timeout_ms, const pp_outcome **outcome)
+{
+	int rc = pp_future_result(future, timeout_ms, outcome);
+
+	if (rc == 0 && outcome && (*outcome)->kind == PP_RETURNED)
+		*outcome = NULL;
+	return rc;
+}
+
+/* For predicates: in a child, and on NULL, nothing is true. */
+static pp_future *usable(const pp_future *future)
+{
+	return future && pp__is_original_process() ? (pp_future *)(uintptr_t)future : NULL;
+}
+
+/* Somebody may look without ever waiting: then this is where a pool that has died is noticed. */
+bool pp_future_done(const pp_future *future_)
+{
+	pp_future *future = usable(future_);
+
+	if (!future)
+		return false;
+	if (!pp__future_has_ended(future))
+		pp__tend_sometimes(future->executor);
+	return pp__future_has_ended(future);
+}
+
+bool pp_future_running(const pp_future *future_)
+{
+	pp_future *future = usable(future_);
+	enum pp__state state = future ? state_of(future) : PP__FREE;
+
+	return state == PP__RUNNING || state == PP__STOP_KILL;
+}
+
+bool pp_future_cancelled(const pp_future *future_)
+{
+	pp_future *future = usable(future_);
+
+	return future && state_of(future) == PP__CANCELLED;
+}
+
+const char *pp_future_state(const pp_future *future_)
+{
+	pp_future *future = usable(future_);
+
+	if (!future)
+		return NULL;
+	if (pp_future_cancelled(future))
+		return "cancelled";
+	if (pp_future_done(future))
+		return "finished";
+	return pp_future_running(future) ? "running" : "pending";
+}
+
+/* Its end comes from the parent's own hand: nobody else announces it. */
+static void end_here(pp_future *future)
+{
+	pp_executor *ex = future->executor;
+	struct pp__watcher *list = NULL, *next;
+
+	pp__future_outcome(future);              /* now, for the time that it was queued */
+	pthread_mutex_lock(&pp__lock);
+	if (!(ex->flags & PP_SELF_DISPATCH))
+		list = pp__callbacks_take(future);
+	future->ended_here = true;
+	pp__settle(future);
+	pthread_mutex_unlock(&pp__lock);
+	pp__wake_sleepers(future);
+	for (; list; list = next) {
+		next = list->next;
+		pp__callback_run(ex, list);
+	}
+}
+
+bool pp_future_cancel(pp_future *future_)
+{
+	pp_future *future = usable(future_);
+
+	if (!future)
+		return false;
+	if (!pp__slot_cancel(pp__cell_of(future), future->generation))
+		return state_of(future) == PP__CANCELLED;
+	end_here(future);
+	return true;
+}
+
+int pp_future_kill(pp_future *future)
+{
+	if (!pp__is_original_process())
+		return -ECHILD;
+	if (!future)
+		return -EINVAL;
+	while (!pp__future_has_ended(future)) {
+		if (pp__slot_stop(pp__cell_of(future), future->generation)) {
+			pp__nudge_supervisor(&future->executor->segment.shared);
+			return 0;
+		}
+		if (state_of(future) == PP__STOP_KILL || pp_future_cancel(future))
+			return 0;
+		pp__tend_sometimes(future->executor);
+	}
+	return 0;
+}
+
+void pp_future_set_context(pp_future *future, void *context)
+{
+	if (usable(future))
+		future->context = context;
+}
+
+void *pp_future_context(const pp_future *future)
+{
+	return usable(future) ? future->context : NULL;
+}
+
+pp_future *pp_future_ref(pp_future *future)
+{
+	if (!usable(future))
+		return NULL;
+	atomic_fetch_add_explicit(&future->refs, 1, memory_order_relaxed);
+	return future;
+}
+
+/*
+ * Nobody refers to it any more. Ended, and not on the completion stack: recycled here. On it, or about to be: whoever
+ * takes it from there recycles it. Not ended: it goes on detached, and asks for the push that will bring it there.
+ */
+static void free_last(pp_future *future)
+{
+	pp_executor *ex = future->executor;
+	bool recycle = false;
+
+	if (!future->armed && pp__future_has_ended(future)) {
+		pp__future_recycle(future);
+		return;
+	}
+	atomic_fetch_add(&ex->users, 1);         /* the drain below may recycle the last future of a freed executor */
+	pthread_mutex_lock(&pp__lock);
+	if (!future->armed && !pp__future_has_ended(future))
+		future->armed = pp__slot_want(pp__cell_of(future), future->generation, PP__WANT_PUSH) != 0;
+	if (!future->armed || future->announced)
+		recycle = true;
+	else if (pp__future_has_ended(future))
+		pp__drain(ex);                   /* sees that refs is 0 */
+	pthread_mutex_unlock(&pp__lock);
+	if (recycle)
+		pp__future_recycle(future);
+	pp__executor_release(ex);
+}
+
+void pp_future_free(pp_future *future_)
+{
+	pp_future *future = usable(future_);
+
+	if (future && atomic_fetch_sub(&future->refs, 1) == 1)
+		free_last(future);
+}

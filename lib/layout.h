@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Every byte that two processes see. One segment, mapped at the same address in the parent, the supervisor and the
+ * workers, cut by who writes it:
+ *
+ *   read-only in workers                      | writable by workers
+ *   header | descriptors | rings | arguments  | control | worker lines | cells | unit words | extensions | results
+ *
+ * A slot is one future's shared half: its descriptor (what to do, written by the parent alone) and its cell (what became
+ * of it). References are slot numbers and offsets, never pointers, but for the task's function, which is valid in every
+ * process because they are forks of one image. The parent trusts nothing that a worker can write.
+ */
+#ifndef PP_LIB_LAYOUT_H
+#define PP_LIB_LAYOUT_H
+
+#include <assert.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdalign.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "procpool.h"
+
+#define PP__MAGIC        UINT64_C(0x6c6f6f70636f7270)    /* "procpool" */
+#define PP__FORMAT       1u
+#define PP__LINE         64u             /* two writers never share a line of this size: false sharing costs 100 ns */
+#define PP__PAGE         4096u
+#define PP__MAX_WORKERS  256u
+/* Each seat may have a live worker and one that is still dying; one spare, and one that dies. */
+#define PP__MAX_ENTRIES  (2u * PP__MAX_WORKERS + 2u)
+#define PP__MAP_WORDS    ((PP__MAX_ENTRIES + 63u) / 64u)
+#define PP__NO_SLOT      UINT32_MAX
+#define PP__NAME_MAX     63u
+#define PP__MESSAGE_MAX  1023u
+#define PP__ARG_INLINE   96u
+#define PP__RESULT_INLINE 16u
+#define PP__EXTENSION    256u            /* results up to here have a fixed place of their slot */
+#define PP__SMALL_UNIT   4096u           /* results up to PP__SMALL_MAX are runs of these, */
+#define PP__SMALL_MAX    65536u
+#define PP__BIG_UNIT     (1u << 20)      /* larger ones runs of these */
+#define PP__TEXT         192u
+
+/* The parent's half of a slot. Written before the slot is made READY, and not again before it is FREE. */
+struct pp__desc {
+	pp_fn    *fn;
+	uint64_t  size;                  /* of the argument */
+	uint64_t  offset;                /* of argument and name in the segment; 0: both are in bytes[] */
+	uint32_t  name_size;             /* 0: no name; else with its NUL; it stands at the end of the place */
+	uint32_t  attempt;
+	alignas(16) unsigned char bytes[PP__ARG_INLINE];
+};
+
+/*
+ * The workers' half. First line: what each task touches. The word is changed by compare-and-swap only (slot.h); result,
+ * size, code and check are written by its owner before RUNNING becomes DONE, and by nobody after it.
+ */
+struct pp__cell {
+	alignas(PP__LINE) _Atomic uint64_t word;
+	_Atomic uint32_t  link;          /* completion stack: the slot below, plus one; its pusher's */
+	int32_t           code;          /* 0: returned; else raised */
+	uint64_t          size;          /* of the result */
+	uint32_t          check;         /* pp__result_check over the descriptor of the result */
+	uint32_t          who;           /* the owner's pid and seat, from RUNNING on; 0 before, and so is start_ns */
+	uint64_t          start_ns;      /* CLOCK_MONOTONIC */
+	uint64_t          end_ns;
+	unsigned char     result[PP__RESULT_INLINE];
+
+	sem_t             wake;          /* posted by whoever makes the word DONE while it says that a thread waits */
+	_Atomic uint64_t  claim;         /* units that the owner took for its result: see units.h; 0: none */
+	int32_t           death_signal;  /* written by the owner's crash handler, or by the supervisor after its death: */
+	int32_t           death_code;    /* si_code, or the exit status */
+	uint64_t          death_address;
+	_Atomic uint32_t  notice_link;   /* the supervisor's stack of slots whose owner died before it could announce them */
+	_Atomic uint32_t  noticed;       /* while on that stack: the generation, plus one */
+};
+
+/* What the supervisor and the workers say of one worker process. The entry is used again by later incarnations. */
+enum pp__phase { PP__GONE, PP__STARTING, PP__LIVE, PP__INIT_FAILED, PP__LEAVING };
+
+struct pp__worker {
+	/* written by the worker, for each task */
+	alignas(PP__LINE) _Atomic uint32_t cur;  /* the slot at hand, stored before its claim */
+	_Atomic uint32_t  cpu;                   /* where it last looked for work */
+	_Atomic uint64_t  tasks;                 /* started by this incarnation */
+
+	/* written by the worker now and then, or by the supervisor */
+	alignas(PP__LINE) _Atomic uint32_t phase;
+	_Atomic uint32_t  incarnation;           /* raised by the supervisor when the one before is confirmed dead */
+	_Atomic int32_t   pid;
+	_Atomic int32_t   seat;                  /* the index that users see; -1: a spare, or one that handed it on */
+	_Atomic uint32_t  requeue;               /* a slot put back by the supervisor, plus one: looked at before the ring */
+	int32_t           init_code;
+	char              text[PP__TEXT];        /* why the initializer failed */
+
+	alignas(PP__LINE) sem_t wake;
+	/* Robust; locked by the worker at birth and held for life. Only the supervisor looks at it, after the owner's death. */
+	alignas(PP__LINE) pthread_mutex_t life;
+};
+
+enum pp__arm { PP__ARM_BELL = 1, PP__ARM_FD = 2 };
+
+struct pp__control {
+	alignas(PP__LINE) _Atomic uint64_t head;         /* ring.h; moved by workers */
+	alignas(PP__LINE) _Atomic uint32_t searching;    /* entry + 1 of the worker that was woken and has not claimed yet */
+	_Atomic uint32_t  requeued;                      /* raised with every requeue word */
+	alignas(PP__LINE) _Atomic uint64_t sleepers[PP__MAP_WORDS];
+	alignas(PP__LINE) _Atomic uint32_t done;         /* completion stack: top slot, plus one */
+	_Atomic uint32_t  notices;                       /* the supervisor's stack of notices */
+	_Atomic uint32_t  armed;                         /* enum pp__arm: who wants to hear of a push */
+	_Atomic uint32_t  fd_requests;                   /* raised by workers: the supervisor makes the fd readable */
+	sem_t             bell;
+	alignas(PP__LINE) _Atomic uint32_t spare;        /* entry + 1 of the worker that waits for a dead one's seat */
+	_Atomic uint32_t  supervisor_sleeps;             /* 1: it has no tick; whoever starts a task nudges it */
+	_Atomic int32_t   supervisor_pid;
+	_Atomic uint32_t  initialized;                   /* raised by each worker whose initializer has succeeded */
+	_Atomic int32_t   broken;                        /* negative errno once no worker can be started any more */
+	_Atomic uint32_t  finished;                      /* the supervisor has ended in good order */
+	char              broken_text[PP__TEXT];
+	/* counted by the supervisor, for tests and the log */
+	alignas(PP__LINE) _Atomic uint64_t deaths;       /* of workers, other than in good order */
+	_Atomic uint64_t  owner_deaths;                  /* of those, how many the robust mutex told of */
+	_Atomic uint64_t  restarts;
+	_Atomic uint64_t  requeues;
+	_Atomic uint64_t  quarantined;
+};
+
+/* A pid is below 2^22 (PID_MAX_LIMIT), a seat below 2^10. */
+static inline uint32_t pp__who_make(int32_t pid, int32_t seat) { return (uint32_t)pid | (uint32_t)seat << 22; }
+static inline int32_t pp__who_pid(uint32_t who) { return (int32_t)(who & ((1u << 22) - 1)); }
+static inline int32_t pp__who_seat(uint32_t who) { return (int32_t)(who >> 22); }
+
+enum pp__closing { PP__OPEN, PP__CLOSING };
+
+/* Written by the parent alone; read-only in workers. */
+struct pp__header {
+	uint64_t          magic;
+	uint32_t          format;
+	uint32_t          max_slots;
+	uint64_t          nonce;
+	uint64_t          size;                  /* of the whole mapping */
+	/* offsets of the areas */
+	uint64_t          descs, rings, ring_stride, arguments, control, workers, cells, unit_words, extensions;
+	uint64_t          small_units, big_units;/* areas */
+	uint32_t          small_count, big_count;
+	uint32_t          max_workers, entries;
+	int32_t           start_attempts;
+	uint32_t          flags;
+	uint64_t          max_tasks;
+	pp_fn            *initializer, *finalizer;
+	uint64_t          init_offset, init_size;/* the initializer's data, in the argument area */
+	_Atomic uint64_t  ring_mask[2];
+	_Atomic uint32_t  wanted;                /* workers that the load asks for */
+	_Atomic uint32_t  closing;               /* enum pp__closing */
+	_Atomic uint32_t  kill_signal;           /* pp_executor_signal: SIGTERM or SIGKILL */
+	_Atomic uint32_t  kill_requests;         /* raised with it */
+	_Atomic uint32_t  fd_requests;           /* raised by the parent */
+	_Atomic uint32_t  submit_cpu;            /* where the last submit ran */
+};
+
+static_assert(sizeof(struct pp__desc) == 128, "a descriptor is two lines");
+static_assert(sizeof(struct pp__cell) == 128, "a cell is two lines");
+static_assert(offsetof(struct pp__cell, wake) == PP__LINE, "what a task touches is the first line");
+static_assert(sizeof(struct pp__worker) % PP__LINE == 0, "workers share no line");
+static_assert(sizeof(struct pp__header) <= PP__PAGE, "the header is one page");
+static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2, "a lock inside an atomic dies with its holder");
+
+/* Where the areas are in one process. All processes of an executor map the segment at the same address. */
+struct pp__shared {
+	char               *base;
+	struct pp__header  *header;
+	struct pp__control *control;
+	struct pp__worker  *workers;
+	struct pp__desc    *descs;
+	struct pp__cell    *cells;
+	_Atomic uint64_t   *units;
+	unsigned char      *extensions;
+	_Atomic uint64_t   *rings[2];
+};
+
+#endif

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Reading options structs: of any size, as programs built against older or newer headers pass them. What is missing is
+ * the default; what this version does not know must be zero.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+#include "pool.h"
+
+#define KNOWN_FLAGS (PP_START_ALL | PP_SELF_DISPATCH | PP_MEMFD_ONLY | PP_SHM_ONLY)
+#define DEFAULT_START_ATTEMPTS 3
+
+static_assert(sizeof(pp_options) == 88, "no implicit padding");
+static_assert(sizeof(pp_task_options) == 24, "no implicit padding");
+
+static int read_struct(void *to, size_t to_size, const void *from, size_t from_size)
+{
+	const unsigned char *bytes = from;
+
+	if (from_size < sizeof(size_t))
+		return -EINVAL;
+	for (size_t i = to_size; i < from_size; i++)
+		if (bytes[i])
+			return -EINVAL;
+	memset(to, 0, to_size);
+	memcpy(to, from, from_size < to_size ? from_size : to_size);
+	return 0;
+}
+
+/* The affinity mask rather than the number of CPUs: in a container or under taskset that is what one can have. */
+static int32_t default_workers(void)
+{
+	cpu_set_t set;
+	int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+
+	return n < 1 ? 1 : n > (int)PP__MAX_WORKERS ? (int32_t)PP__MAX_WORKERS : n;
+}
+
+int pp__options_read(pp_options *to, const pp_options *from)
+{
+	static const pp_options defaults = PP_OPTIONS_INIT;
+	int rc;
+
+	if (!from)
+		from = &defaults;
+	rc = read_struct(to, sizeof *to, from, from->size);
+	if (rc < 0)
+		return rc;
+	if (to->flags & ~(uint32_t)KNOWN_FLAGS || to->reserved || to->start_attempts < 0)
+		return -EINVAL;
+	if ((to->flags & PP_MEMFD_ONLY) && (to->flags & PP_SHM_ONLY))
+		return -EINVAL;
+	if (to->max_workers < 0 || to->max_workers > (int32_t)PP__MAX_WORKERS)
+		return -EINVAL;
+	if (!to->initializer_data && to->initializer_size)
+		return -EINVAL;
+	if (to->max_workers == 0)
+		to->max_workers = default_workers();
+	if (to->start_attempts == 0)
+		to->start_attempts = DEFAULT_START_ATTEMPTS;
+	return 0;
+}
+
+int pp__task_options_read(pp_task_options *to, const pp_task_options *from)
+{
+	static const pp_task_options defaults = PP_TASK_OPTIONS_INIT;
+	int rc;
+
+	if (!from)
+		from = &defaults;
+	rc = read_struct(to, sizeof *to, from, from->size);
+	return rc < 0 ? rc : to->submit_timeout_ms < PP_NONE ? -EINVAL : 0;
+}

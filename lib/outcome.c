@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * From a slot that has ended to the outcome that the caller sees. Workers can write to cells, so each field is read once,
+ * into a local copy, and checked there against what the parent knows; a result that does not fit its check is an error
+ * and never wrong bytes.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "pool.h"
+#include "units.h"
+
+static const unsigned char no_bytes[16];
+
+/* What is read from the cell, once. */
+struct seen {
+	uint64_t word, size, start_ns, end_ns, claim, death_address;
+	uint32_t check, who;
+	int32_t  code, death_signal, death_code;
+};
+
+static void see(struct seen *seen, struct pp__cell *cell)
+{
+	const volatile struct pp__cell *v = cell;
+
+	seen->word = pp__slot_look(cell);
+	seen->size = v->size;
+	seen->start_ns = v->start_ns;
+	seen->end_ns = v->end_ns;
+	seen->claim = atomic_load(&cell->claim);
+	seen->check = v->check;
+	seen->who = v->who;
+	seen->code = v->code;
+	seen->death_signal = v->death_signal;
+	seen->death_code = v->death_code;
+	seen->death_address = v->death_address;
+}
+
+static void say(struct pp__box *box, const char *format, ...) PP_FORMAT(2, 3);
+static void say(struct pp__box *box, const char *format, ...)
+{
+	va_list list;
+
+	va_start(list, format);
+	if (vasprintf(&box->text, format, list) < 0)
+		box->text = NULL;
+	va_end(list);
+	box->outcome.message = box->text ? box->text : "";
+}
+
+static void overwritten(struct pp__box *box)
+{
+	box->outcome.kind = PP_RAISED;
+	box->outcome.code = -EBADMSG;
+	box->outcome.data = no_bytes;
+	box->outcome.size = 0;
+	say(box, "the result was overwritten in shared memory");
+}
+
+/* Where a result of that size is; NULL when the descriptor is not the one that its worker wrote. */
+static const unsigned char *locate(pp_future *future, struct pp__box *box, const struct seen *seen)
+{
+	const struct pp__shared *shared = &future->executor->segment.shared;
+
+	if (pp__result_check(shared->header, future->slot, future->generation, seen->size, seen->code, seen->claim)
+	    != seen->check)
+		return NULL;
+	if (seen->size <= PP__RESULT_INLINE) {
+		memcpy(box->bytes, shared->cells[future->slot].result, PP__RESULT_INLINE);
+		return box->bytes;
+	}
+	if (seen->size <= PP__EXTENSION)
+		return shared->extensions + (uint64_t)future->slot * PP__EXTENSION;
+	if (!pp__units_are_owned(shared, future->slot, future->generation, seen->claim, seen->size))
+		return NULL;
+	return (const unsigned char *)shared->base + pp__units_offset(shared->header, seen->claim);
+}
+
+/* Length of the message : 4 bytes, message, padding to 8, detail. The message is copied, the detail stays in place. */
+static void read_raise(struct pp__box *box, const unsigned char *bytes, uint64_t size)
+{
+	uint64_t detail;
+	uint32_t length;
+
+	memcpy(&length, bytes, sizeof length);
+	detail = (sizeof length + (uint64_t)length + 1 + 7) & ~UINT64_C(7);
+	if (length > PP__MESSAGE_MAX || detail > size) {
+		overwritten(box);
+		return;
+	}
+	say(box, "%.*s", (int)length, (const char *)bytes + sizeof length);
+	box->outcome.data = size > detail ? bytes + detail : no_bytes;
+	box->outcome.size = size - detail;
+}
+
+static void read_result(pp_future *future, struct pp__box *box, const struct seen *seen)
+{
+	const unsigned char *bytes = locate(future, box, seen);
+
+	if (!bytes) {
+		overwritten(box);
+		return;
+	}
+	box->outcome.kind = seen->code ? PP_RAISED : PP_RETURNED;
+	box->outcome.code = seen->code;
+	if (!seen->code) {
+		box->outcome.data = bytes;
+		box->outcome.size = seen->size;
+	} else if (seen->size >= 8) {
+		read_raise(box, bytes, seen->size);
+	}
+}
+
+static void read_death(struct pp__box *box, const struct seen *seen)
+{
+	pp_outcome *o = &box->outcome;
+
+	if (seen->death_signal > 0 && seen->death_signal < NSIG) {
+		o->kind = PP_CRASHED;
+		o->signal = seen->death_signal;
+		o->signal_code = seen->death_code;
+		o->fault_address = (uintptr_t)seen->death_address;
+		say(box, "%s", sigdescr_np(o->signal) ? sigdescr_np(o->signal) : "Unknown signal");
+		return;
+	}
+	o->kind = PP_EXITED;
+	o->code = seen->death_code & 0xff;
+	say(box, "exited with status %d", o->code);
+}
+
+static void read_times(pp_future *future, pp_outcome *o, const struct seen *seen)
+{
+	uint64_t submit = (uint64_t)future->submit_ns, now = (uint64_t)pp__now_ns(), start = seen->start_ns;
+	uint64_t end = seen->end_ns > now ? now : seen->end_ns;
+
+	if (!start || !seen->who) {
+		o->queued_ns = now > submit ? now - submit : 0;
+		return;
+	}
+	/* A worker that goes from one task to the next takes the end of one for the start of the other. */
+	start = start < submit ? submit : start;
+	o->queued_ns = start - submit;
+	o->running_ns = end > start ? end - start : 0;
+	o->pid = pp__who_pid(seen->who);
+	o->worker = pp__who_seat(seen->who);
+	if (o->worker >= (int)future->executor->max_workers)
+		o->worker = -1;
+	o->attempt = future->executor->segment.shared.descs[future->slot].attempt;
+}
+
+/* The parent wrote the name, and nobody else can. */
+static const char *task_name(const pp_future *future)
+{
+	const struct pp__shared *shared = &future->executor->segment.shared;
+	const struct pp__desc *desc = shared->descs + future->slot;
+
+	if (!desc->name_size)
+		return "";
+	if (desc->offset)
+		return shared->base + desc->offset + ((desc->size + 15) & ~UINT64_C(15));
+	return (const char *)desc->bytes + PP__ARG_INLINE - desc->name_size;
+}
+
+static struct pp__box *box_new(void)
+{
+	struct pp__box *box = calloc(1, sizeof *box);
+
+	if (!box)
+		return NULL;
+	box->outcome.data = no_bytes;
+	box->outcome.message = "";
+	box->outcome.task_name = "";
+	box->outcome.worker = -1;
+	return box;
+}
+
+struct pp__box *pp__box_broken(const char *text, int code)
+{
+	struct pp__box *box = box_new();
+
+	if (!box)
+		return NULL;
+	box->outcome.kind = PP_BROKEN;
+	box->outcome.code = code;
+	say(box, "%s", text);
+	return box;
+}
+
+void pp__box_free(struct pp__box *box)
+{
+	free(box->text);
+	free(box);
+}
+
+static void read_broken(pp_future *future, struct pp__box *box)
+{
+	const struct pp__box *why = atomic_load(&future->executor->broken);
+
+	box->outcome.kind = PP_BROKEN;
+	box->outcome.code = why ? why->outcome.code : -EPIPE;
+	say(box, "%s", why ? why->outcome.message : "its slot was overwritten in shared memory");
+}
+
+static struct pp__box *read_box(pp_future *future)
+{
+	struct pp__box *box = box_new();
+	struct seen seen;
+
+	if (!box)
+		return NULL;
+	see(&seen, pp__cell_of(future));
+	read_times(future, &box->outcome, &seen);
+	box->outcome.task_name = task_name(future);
+	switch (pp__word_state(seen.word)) {
+	case PP__DONE:
+		read_result(future, box, &seen);
+		break;
+	case PP__DIED:
+		read_death(box, &seen);
+		break;
+	case PP__KILLED:
+		box->outcome.kind = PP_KILLED;
+		box->outcome.message = "killed on request";
+		break;
+	case PP__CANCELLED:
+		box->outcome.kind = PP_CANCELLED;
+		box->outcome.message = "cancelled before it started";
+		break;
+	default:
+		read_broken(future, box);
+	}
+	return box;
+}
+
+const pp_outcome *pp__future_outcome(pp_future *future)
+{
+	struct pp__box *box = atomic_load(&future->box), *none = NULL;
+
+	if (box)
+		return &box->outcome;
+	box = read_box(future);
+	if (!box)
+		return NULL;
+	if (atomic_compare_exchange_strong(&future->box, &none, box))
+		return &box->outcome;
+	pp__box_free(box);                       /* another thread was first */
+	return &none->outcome;
+}

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The parent's private half: nothing here is in reach of a worker, and what is decided here does not depend on what a
+ * worker may have written.
+ *
+ * Locks, in the order in which they may be taken: pp__lock (one for the process: watchers, callbacks, the completion
+ * stacks' readers), then an executor's submit_lock (its free slots, its ring, its argument space). The way of a small
+ * task, from submit to the result and the free, takes submit_lock once and pp__lock never.
+ */
+#ifndef PP_LIB_POOL_H
+#define PP_LIB_POOL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include "arguments.h"
+#include "procpool.h"
+#include "ring.h"
+#include "segment.h"
+#include "slot.h"
+#include "sysdep.h"
+
+#define PP__CHUNK       4096u            /* slots are added by so many */
+#define PP__SLICE_NS    INT64_C(50000000)/* no wait trusts a wake for longer */
+#define PP__RESCUE_NS   INT64_C(1000000000)
+
+/* Somebody who wants to hear of a future's end: a callback, or a place in a wait. */
+struct pp__watcher {
+	struct pp__watcher *next;        /* in the future's list; then in the queue of callbacks, or of a walk's ready ones */
+	pp_future          *future;
+	struct pp__wait    *wait;        /* NULL: a callback */
+	pp_callback        *callback;
+	void               *context;
+	bool                settled;
+};
+
+/* A wait or a walk over many futures. Guarded by pp__lock. */
+struct pp__wait {
+	struct pp__watcher *watchers;    /* one per different future */
+	size_t              count, settled;
+	bool                exception;   /* one ended otherwise than returned or cancelled */
+	struct pp__watcher *ready, **ready_end;  /* in the order of ending */
+	pp_executor       **executors;   /* of the futures, each once; a thread of each drains when there are several */
+	size_t              executor_count, listening;
+	pthread_cond_t      news;        /* used when there are several executors */
+};
+
+/* The outcome as the caller sees it, made when the parent first sees the end, and kept. */
+struct pp__box {
+	pp_outcome    outcome;
+	unsigned char bytes[PP__RESULT_INLINE];
+	char         *text;              /* malloc'ed message, or NULL */
+};
+
+struct pp_future {
+	pp_executor      *executor;
+	uint32_t          slot;
+	_Atomic uint32_t  generation;
+	_Atomic uint32_t  refs;          /* the caller's, and one per callback to come and per walk; 0: detached, or free */
+	_Atomic uint32_t  sleepers;      /* threads on the cell's semaphore */
+	int64_t           submit_ns;
+	_Atomic(struct pp__box *) box;
+	struct pp__watcher *watchers;    /* in the order in which they came; pp__lock */
+	void             *context;
+	uint64_t          mark;          /* the last wait that has it: duplicates are dropped by it; pp__lock */
+	uint32_t          next_free;     /* slot + 1 */
+	_Atomic bool      armed;         /* its end will be on the completion stack, or has been */
+	bool              announced;     /* and has been taken from there; pp__lock */
+	bool              ended_here;    /* by the parent's own hand: nobody else announces it; pp__lock */
+	_Atomic bool      in_use;        /* between submit and recycling; submit_lock to change */
+};
+
+struct pp_executor {
+	struct pp__segment  segment;
+	struct pp__identity supervisor;
+	pp_executor        *next;        /* in the list of all */
+	uint32_t            max_workers, flags;
+	uint64_t            max_pending;
+	pp_log_fn          *log;
+	void               *log_context;
+	struct pp__code    *code;        /* what the workers have, as of create */
+
+	pthread_mutex_t     submit_lock;
+	struct pp__ring_writer ring;
+	struct pp__arguments arguments;
+	struct pp_future  **chunks;      /* chunks[slot / PP__CHUNK][slot % PP__CHUNK]; never moves: room for max_slots */
+	_Atomic uint32_t    slots;       /* that exist */
+	uint32_t            free_slots;  /* list, by next_free */
+	uint32_t            limbo;       /* list of slots whose owner is not confirmed dead yet */
+	bool                closed;
+	_Atomic uint32_t    freed;       /* stack of recycled slots, taken as a whole under submit_lock */
+	_Atomic uint64_t    users;       /* the handle, and every slot in use: the last one frees all */
+	_Atomic int64_t     looked_ns;   /* when the supervisor was last looked at */
+	_Atomic uint64_t    rescues;     /* ends that a slice found and no wake told of within a second */
+	_Atomic(struct pp__box *) broken;
+
+	/* pp__lock */
+	uint64_t            pending;     /* not announced; counted only with max_pending */
+	struct pp__watcher *callbacks, **callbacks_end;  /* to be run */
+	unsigned            callbacks_running;
+	unsigned            callbacks_waiting;           /* on futures that are not done */
+	bool                drainer;     /* a thread sleeps on the bell */
+	pthread_cond_t      news;        /* for the others */
+	pthread_t           dispatcher;
+	bool                has_dispatcher, stop_dispatcher;
+	int                 fd;          /* read end behind pp_executor_fd; -1 */
+	uint64_t            fd_dev, fd_ino;
+	unsigned            listeners;   /* waits over several executors that rely on the dispatcher's ear */
+	uint64_t            logged_deaths, logged_restarts, logged_quarantined, logged_rescues;
+	bool                logged_broken;
+};
+
+extern pthread_mutex_t pp__lock;
+/* The executor whose callback this thread is running; NULL. */
+extern _Thread_local pp_executor *pp__in_callback_of;
+
+static inline struct pp__cell *pp__cell_of(const pp_future *future)
+{
+	return future->executor->segment.shared.cells + future->slot;
+}
+
+/* slots.c */
+pp_future *pp__slot_take(pp_executor *executor, int *error);             /* submit_lock held */
+void       pp__slot_give_back(pp_future *future);                        /* unused after all; submit_lock held */
+void       pp__future_recycle(pp_future *future);                        /* last reference gone, ended, announced */
+pp_future *pp__future_at(const pp_executor *executor, uint32_t slot);    /* NULL when there is none */
+
+/* future.c */
+bool pp__future_has_ended(pp_future *future);
+void pp__wake_sleepers(pp_future *future);
+
+/* outcome.c */
+const pp_outcome *pp__future_outcome(pp_future *future);                 /* of one that has ended; NULL: no memory */
+struct pp__box   *pp__box_broken(const char *text, int code);
+void              pp__box_free(struct pp__box *box);
+
+/* watch.c; all with pp__lock held */
+bool pp__watch(struct pp__watcher *watcher);     /* false: it has ended, and the watcher was not added */
+void pp__unwatch(struct pp__watcher *watcher);
+void pp__settle(pp_future *future);              /* its end is known: tells the watchers, once */
+bool pp__drain(pp_executor *executor);           /* takes all that the stacks hold; true: there was something */
+bool pp__await_news(pp_executor *executor, int64_t deadline_ns);         /* false: the deadline has passed */
+
+/* callback.c */
+int  pp__dispatcher_start(pp_executor *executor);                        /* pp__lock held; 0, -EAGAIN */
+void pp__dispatcher_stop(pp_executor *executor);
+void pp__callback_queue(pp_executor *executor, struct pp__watcher *watcher);     /* pp__lock held */
+void pp__callback_run(pp_executor *executor, struct pp__watcher *watcher);       /* no lock held */
+unsigned pp__callbacks_run_queued(pp_executor *executor, unsigned max);  /* pp__lock held, given up meanwhile */
+struct pp__watcher *pp__callbacks_take(pp_future *future);               /* pp__lock held */
+void pp__ask_for_fd(pp_executor *executor);
+
+/* tend.c */
+void pp__tend(pp_executor *executor);            /* no lock held: looks whether the pool can still do its work */
+void pp__tend_future(pp_future *future);         /* the same, and whether this future can still end */
+void pp__tend_sometimes(pp_executor *executor);  /* at most once a slice */
+void pp__pool_break(pp_executor *executor, int code, const char *text);  /* every open future ends as broken */
+void pp__log_news(pp_executor *executor);        /* no lock held */
+
+/* start.c */
+int  pp__executor_start(pp_executor *executor);          /* forks the supervisor; 0 or negative errno */
+extern _Thread_local bool pp__forking;           /* this thread is in there, and holds what before_fork would take */
+
+/* executor.c */
+void pp__executor_release(pp_executor *executor);        /* frees it when handle and futures are gone */
+/* options.c, code.c */
+int  pp__options_read(pp_options *to, const pp_options *from);
+int  pp__task_options_read(pp_task_options *to, const pp_task_options *from);
+struct pp__code *pp__code_note(void);            /* the executable ranges of now; NULL: no memory */
+bool pp__code_is_known(const struct pp__code *code, pp_fn *fn);
+void pp__code_free(struct pp__code *code);
+
+#endif

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The ring of candidates. Orders: the parent stores a slot's READY before its entry (release), a worker loads the entry
+ * (acquire) before it looks at the slot. Tags start at 1, so that fresh memory is an empty ring.
+ */
+#include "ring.h"
+#include <errno.h>
+#include <string.h>
+#include "slot.h"
+
+#define FIRST_CAPACITY UINT64_C(4096)
+#define LOOK_AHEAD     256u
+
+static uint64_t entry_make(uint64_t position, uint32_t slot)
+{
+	return (uint64_t)((uint32_t)position + 1u) << 32 | slot;
+}
+
+static bool entry_is_at(uint64_t entry, uint64_t position)
+{
+	return (uint32_t)(entry >> 32) == (uint32_t)position + 1u;
+}
+
+static uint64_t head_position(uint64_t head) { return head >> 1; }
+static unsigned head_which(uint64_t head) { return (unsigned)head & 1u; }
+
+static _Atomic uint64_t *entry_at(const struct pp__shared *shared, unsigned which, uint64_t position)
+{
+	return shared->rings[which]
+	       + (position & atomic_load_explicit(&shared->header->ring_mask[which], memory_order_acquire));
+}
+
+static int prepare_array(const struct pp__segment *segment, unsigned which, uint64_t capacity)
+{
+	const struct pp__header *h = segment->shared.header;
+	uint64_t offset = h->rings + which * h->ring_stride, bytes = capacity * sizeof(uint64_t);
+	int rc;
+
+	if (bytes > h->ring_stride)
+		return -ENOMEM;
+	rc = pp__memory_commit(segment, offset, bytes);
+	if (rc < 0)
+		return rc;
+	memset(segment->shared.base + offset, 0, bytes);
+	atomic_store(&segment->shared.header->ring_mask[which], capacity - 1);
+	return 0;
+}
+
+int pp__ring_init(struct pp__ring_writer *writer, const struct pp__segment *segment)
+{
+	*writer = (struct pp__ring_writer){ .capacity = FIRST_CAPACITY, .limit = FIRST_CAPACITY };
+	return prepare_array(segment, 0, writer->capacity);
+}
+
+bool pp__ring_is_sane(const struct pp__ring_writer *writer, const struct pp__shared *shared)
+{
+	uint64_t head = atomic_load(&shared->control->head), waiting = writer->tail - head_position(head);
+
+	return head_which(head) == writer->which && waiting <= writer->capacity;
+}
+
+uint64_t pp__ring_waiting(const struct pp__ring_writer *writer, const struct pp__shared *shared)
+{
+	uint64_t waiting = writer->tail - head_position(atomic_load(&shared->control->head));
+
+	return waiting <= writer->capacity ? waiting : writer->capacity;
+}
+
+static bool is_ready(const struct pp__shared *shared, uint32_t slot)
+{
+	return slot < shared->header->max_slots
+	       && pp__word_state(atomic_load(&shared->cells[slot].word)) == PP__READY;
+}
+
+/*
+ * Moves what is READY to the other array, larger when more than half of this one is. Workers that hold an old head find
+ * candidates there that are good or stale, and fail to move it. Where the head was forged, all entries are looked at.
+ */
+static int rebuild(struct pp__ring_writer *w, const struct pp__segment *segment)
+{
+	const struct pp__shared *shared = &segment->shared;
+	uint64_t oldest = w->tail > w->capacity ? w->tail - w->capacity : 0, first, live = 0, capacity = w->capacity;
+	int rc;
+
+	first = pp__ring_is_sane(w, shared) ? head_position(atomic_load(&shared->control->head)) : oldest;
+	for (uint64_t p = first; p != w->tail; p++)
+		live += is_ready(shared, (uint32_t)atomic_load(entry_at(shared, w->which, p)));
+	while (live * 2 >= capacity)
+		capacity *= 2;
+	rc = prepare_array(segment, !w->which, capacity);
+	if (rc < 0)
+		return rc;
+	live = 0;
+	for (uint64_t p = first; p != w->tail; p++) {
+		uint32_t slot = (uint32_t)atomic_load(entry_at(shared, w->which, p));
+		if (is_ready(shared, slot) && live < capacity)
+			atomic_store_explicit(entry_at(shared, !w->which, w->tail + live),
+			                      entry_make(w->tail + live, slot), memory_order_release), live++;
+	}
+	w->which = !w->which;
+	w->capacity = capacity;
+	atomic_store(&shared->control->head, w->tail << 1 | w->which);
+	w->limit = w->tail + capacity;
+	w->tail += live;
+	return 0;
+}
+
+int pp__ring_push(struct pp__ring_writer *w, const struct pp__segment *segment, uint32_t slot)
+{
+	const struct pp__shared *shared = &segment->shared;
+	int rc;
+
+	if (w->tail == w->limit) {
+		w->limit = head_position(atomic_load(&shared->control->head)) + w->capacity;
+		if (w->limit - w->tail > w->capacity || w->limit == w->tail || !pp__ring_is_sane(w, shared)) {
+			rc = rebuild(w, segment);
+			if (rc < 0) {
+				w->limit = w->tail;
+				return rc;
+			}
+		}
+	}
+	atomic_store_explicit(entry_at(shared, w->which, w->tail), entry_make(w->tail, slot), memory_order_release);
+	w->tail++;
+	return 0;
+}
+
+uint32_t pp__ring_peek(const struct pp__shared *shared, uint64_t *head)
+{
+	uint64_t entry;
+
+	*head = atomic_load(&shared->control->head);
+	entry = atomic_load_explicit(entry_at(shared, head_which(*head), head_position(*head)), memory_order_acquire);
+	if (!entry_is_at(entry, head_position(*head)) || (uint32_t)entry >= shared->header->max_slots)
+		return PP__NO_SLOT;
+	return (uint32_t)entry;
+}
+
+void pp__ring_pass(const struct pp__shared *shared, uint64_t head)
+{
+	atomic_compare_exchange_strong(&shared->control->head, &head, head + 2);
+}
+
+bool pp__ring_has_ready(const struct pp__shared *shared)
+{
+	uint64_t head = atomic_load(&shared->control->head), entry;
+
+	for (unsigned i = 0; i < LOOK_AHEAD; i++, head += 2) {
+		entry = atomic_load_explicit(entry_at(shared, head_which(head), head_position(head)),
+		                             memory_order_acquire);
+		if (!entry_is_at(entry, head_position(head)))
+			return false;
+		if (is_ready(shared, (uint32_t)entry))
+			return true;
+	}
+	return true;             /* a long run of stale entries: let a worker pass it */
+}

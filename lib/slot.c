@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The edges of a slot. Every one is a compare-and-swap on the whole word, sequentially consistent because the parties
+ * look at each other's words right after it (wake.h). Nothing else is needed for a process to take part in the protocol,
+ * and nothing is left half done when it is killed: before the swap the old state stands, after it the new one.
+ */
+#include "slot.h"
+
+static uint64_t mix(uint64_t x)
+{
+	x ^= x >> 33;
+	x *= UINT64_C(0xff51afd7ed558ccd);
+	x ^= x >> 33;
+	x *= UINT64_C(0xc4ceb9fe1a85ec53);
+	return x ^ x >> 33;
+}
+
+uint64_t pp__word_make(const struct pp__header *header, uint32_t slot, uint32_t generation, enum pp__state state)
+{
+	uint64_t check = mix(header->nonce ^ slot) & 0xfffu;
+
+	return check << 52 | (uint64_t)(generation & PP__GENERATION_MASK) << 32 | (uint64_t)state;
+}
+
+bool pp__word_is_valid(const struct pp__header *header, uint32_t slot, uint32_t generation, uint64_t word)
+{
+	uint64_t plain = pp__word_make(header, slot, generation, pp__word_state(word));
+
+	return (word & ~(PP__WANTS | PP__OWNER_BITS)) == plain && pp__word_state(word) < PP__STATES
+	       && pp__word_worker(word) < PP__MAX_ENTRIES;
+}
+
+/* From a state in the set from (bit per state), which owner holds unless it is 0, to another; the rest of the word stays. */
+static uint64_t move(struct pp__cell *cell, unsigned from, uint64_t mask, uint64_t match, enum pp__state to)
+{
+	uint64_t word = atomic_load(&cell->word), next;
+
+	do {
+		if (!(from & 1u << pp__word_state(word)) || (word & mask) != match)
+			return 0;
+		next = (word & ~UINT64_C(31)) | (uint64_t)to;
+	} while (!atomic_compare_exchange_weak(&cell->word, &word, next));
+	return next;
+}
+
+/* The same for the owner, who knows the word but for the wants: one swap when nobody wants anything. */
+static uint64_t move_own(struct pp__cell *cell, uint64_t word, enum pp__state to)
+{
+	uint64_t expected = word, next;
+
+	do {
+		next = (expected & ~UINT64_C(31)) | (uint64_t)to;
+		if (atomic_compare_exchange_strong(&cell->word, &expected, next))
+			return next;
+	} while ((expected & ~PP__WANTS) == (word & ~PP__WANTS));
+	return 0;
+}
+
+uint64_t pp__slot_claim(struct pp__cell *cell, uint64_t owner)
+{
+	uint64_t word = atomic_load_explicit(&cell->word, memory_order_relaxed), next;
+
+	do {
+		if (pp__word_state(word) != PP__READY)
+			return 0;
+		next = (word & ~(UINT64_C(31) | PP__OWNER_BITS)) | owner | PP__CLAIMED;
+	} while (!atomic_compare_exchange_weak(&cell->word, &word, next));
+	return next;
+}
+
+uint64_t pp__slot_run(struct pp__cell *cell, uint64_t claimed_word)
+{
+	return move_own(cell, claimed_word, PP__RUNNING);
+}
+
+uint64_t pp__slot_publish(struct pp__cell *cell, uint64_t running_word)
+{
+	return move_own(cell, running_word, PP__DONE);
+}
+
+uint64_t pp__slot_die(struct pp__cell *cell, uint64_t running_word)
+{
+	return move_own(cell, running_word, PP__DIED);
+}
+
+#define BIT(state)       (1u << (state))
+#define OF_GENERATION(g) ((uint64_t)PP__GENERATION_MASK << 32), ((uint64_t)((g) & PP__GENERATION_MASK) << 32)
+#define OF_OWNER(o)      PP__OWNER_BITS, (o)
+
+uint64_t pp__slot_cancel(struct pp__cell *cell, uint32_t generation)
+{
+	return move(cell, BIT(PP__READY) | BIT(PP__CLAIMED), OF_GENERATION(generation), PP__CANCELLED);
+}
+
+uint64_t pp__slot_stop(struct pp__cell *cell, uint32_t generation)
+{
+	return move(cell, BIT(PP__RUNNING), OF_GENERATION(generation), PP__STOP_KILL);
+}
+
+uint64_t pp__slot_stop_claimed(struct pp__cell *cell, uint64_t owner)
+{
+	return move(cell, BIT(PP__CLAIMED), OF_OWNER(owner), PP__STOP_REQUEUE);
+}
+
+uint64_t pp__slot_requeue(struct pp__cell *cell, uint64_t owner)
+{
+	return move(cell, BIT(PP__CLAIMED) | BIT(PP__STOP_REQUEUE), OF_OWNER(owner), PP__READY);
+}
+
+uint64_t pp__slot_killed(struct pp__cell *cell, uint64_t owner)
+{
+	return move(cell, BIT(PP__STOP_KILL), OF_OWNER(owner), PP__KILLED);
+}
+
+uint64_t pp__slot_break(struct pp__cell *cell, uint32_t generation)
+{
+	return move(cell, BIT(PP__READY) | BIT(PP__CLAIMED) | BIT(PP__RUNNING) | BIT(PP__STOP_KILL)
+	            | BIT(PP__STOP_REQUEUE), OF_GENERATION(generation), PP__BROKEN);
+}
+
+uint64_t pp__slot_want(struct pp__cell *cell, uint32_t generation, uint64_t wants)
+{
+	uint64_t word = atomic_load(&cell->word);
+
+	do {
+		if (pp__word_generation(word) != (generation & PP__GENERATION_MASK)
+		    || pp__word_state(word) < PP__READY || pp__word_state(word) >= PP__DONE)
+			return 0;
+		if ((word & wants) == wants)
+			return word;
+	} while (!atomic_compare_exchange_weak(&cell->word, &word, word | wants));
+	return word | wants;
+}
+
+uint32_t pp__result_check(const struct pp__header *header, uint32_t slot, uint32_t generation, uint64_t size,
+                          int32_t code, uint64_t claim)
+{
+	uint64_t sum = mix(header->nonce ^ slot ^ (uint64_t)(generation & PP__GENERATION_MASK) << 32);
+
+	sum = (sum ^ size) * UINT64_C(0x9e3779b97f4a7c15);
+	sum = (sum ^ (uint32_t)code) * UINT64_C(0x9e3779b97f4a7c15);
+	sum ^= size > PP__EXTENSION ? claim : 0;
+	return (uint32_t)(mix(sum) >> 32);
+}

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The states of a slot, in one 64-bit word, and one function per edge.
+ *
+ *   FREE ─parent─▶ READY ─worker─▶ CLAIMED ─worker─▶ RUNNING ─worker─▶ DONE ─parent─▶ FREE (generation+1)
+ *   READY | CLAIMED ─parent─▶ CANCELLED        (the claimer's CLAIMED→RUNNING then fails, and it drops the task)
+ *   CLAIMED, owner dead ─supervisor─▶ READY    (it never entered user code)
+ *   RUNNING, owner dead ─its handler, or supervisor─▶ DIED
+ *   CLAIMED | RUNNING ─parent, supervisor─▶ STOP_KILL, STOP_REQUEUE
+ *                                              before any signal is sent; the worker's own edge then fails
+ *   STOP_KILL, owner confirmed dead ─supervisor─▶ KILLED;  STOP_REQUEUE ─supervisor─▶ READY
+ *   anything open, pool broken ─parent─▶ BROKEN
+ *
+ * Two bits say who wants to hear of the end. They are part of the word, so that the one compare-and-swap which ends a
+ * future also decides, for both sides, whether its end will be announced.
+ */
+#ifndef PP_LIB_SLOT_H
+#define PP_LIB_SLOT_H
+
+#include <stdbool.h>
+#include "layout.h"
+
+enum pp__state {
+	PP__FREE, PP__READY, PP__CLAIMED, PP__RUNNING,
+	PP__STOP_KILL, PP__STOP_REQUEUE,
+	PP__DONE,                /* published: the cell has a result */
+	PP__DIED,                /* the cell has a death */
+	PP__KILLED, PP__CANCELLED, PP__BROKEN,
+	PP__STATES
+};
+
+#define PP__WANT_WAKE   (UINT64_C(1) << 5)       /* a thread sleeps on the cell's semaphore: post it */
+#define PP__WANT_PUSH   (UINT64_C(1) << 6)       /* push the slot on the completion stack and ring */
+#define PP__WANTS       (PP__WANT_WAKE | PP__WANT_PUSH)
+
+/* bits 0-4 state, 5-6 wants, 7-16 owner, 17-31 its incarnation, 32-51 generation, 52-63 check */
+#define PP__OWNER_BITS  (((UINT64_C(1) << 25) - 1) << 7)
+#define PP__INCARNATION_MASK 0x7fffu
+#define PP__GENERATION_MASK  0xfffffu
+
+static inline enum pp__state pp__word_state(uint64_t word) { return (enum pp__state)(word & 31u); }
+static inline uint32_t pp__word_worker(uint64_t word) { return (uint32_t)(word >> 7) & 1023u; }
+static inline uint32_t pp__word_incarnation(uint64_t word) { return (uint32_t)(word >> 17) & PP__INCARNATION_MASK; }
+static inline uint32_t pp__word_generation(uint64_t word) { return (uint32_t)(word >> 32) & PP__GENERATION_MASK; }
+
+static inline uint64_t pp__owner(uint32_t worker, uint32_t incarnation)
+{
+	return (uint64_t)worker << 7 | (uint64_t)(incarnation & PP__INCARNATION_MASK) << 17;
+}
+
+static inline bool pp__word_is_owned_by(uint64_t word, uint64_t owner)
+{
+	return (word & PP__OWNER_BITS) == owner;
+}
+
+static inline bool pp__state_is_end(enum pp__state state) { return state >= PP__DONE && state < PP__STATES; }
+
+/* The word of a fresh slot. The check field makes random bytes, and a valid word of another slot, invalid here. */
+uint64_t pp__word_make(const struct pp__header *header, uint32_t slot, uint32_t generation, enum pp__state state);
+/* Whether word can stand in this slot in this generation. */
+bool pp__word_is_valid(const struct pp__header *header, uint32_t slot, uint32_t generation, uint64_t word);
+
+/* Acquire: what the ender wrote before is visible when the word says that the future has ended. */
+static inline uint64_t pp__slot_look(struct pp__cell *cell)
+{
+	return atomic_load_explicit(&cell->word, memory_order_acquire);
+}
+
+/* FREE→READY. Release: the descriptor is visible to whoever claims. */
+static inline void pp__slot_ready(struct pp__cell *cell, uint64_t ready_word)
+{
+	atomic_store_explicit(&cell->word, ready_word, memory_order_release);
+}
+
+/* DONE→FREE. The parent's last use of the slot in this generation. */
+static inline void pp__slot_free(struct pp__cell *cell, uint64_t free_word)
+{
+	atomic_store_explicit(&cell->word, free_word, memory_order_release);
+}
+
+/*
+ * Each returns the word that it made, or 0 when the edge does not exist any more: another took the slot elsewhere.
+ * The wants are kept; a want that comes in between is no reason to fail.
+ */
+uint64_t pp__slot_claim(struct pp__cell *cell, uint64_t owner);                        /* READY→CLAIMED */
+uint64_t pp__slot_run(struct pp__cell *cell, uint64_t claimed_word);                   /* CLAIMED→RUNNING */
+uint64_t pp__slot_publish(struct pp__cell *cell, uint64_t running_word);               /* RUNNING→DONE */
+uint64_t pp__slot_die(struct pp__cell *cell, uint64_t running_word);                   /* RUNNING→DIED */
+uint64_t pp__slot_cancel(struct pp__cell *cell, uint32_t generation);                  /* READY, CLAIMED→CANCELLED */
+uint64_t pp__slot_stop(struct pp__cell *cell, uint32_t generation);                    /* RUNNING→STOP_KILL */
+uint64_t pp__slot_stop_claimed(struct pp__cell *cell, uint64_t owner);                 /* CLAIMED→STOP_REQUEUE */
+uint64_t pp__slot_requeue(struct pp__cell *cell, uint64_t owner);                      /* CLAIMED, STOP_REQUEUE→READY */
+uint64_t pp__slot_killed(struct pp__cell *cell, uint64_t owner);                       /* STOP_KILL→KILLED */
+uint64_t pp__slot_break(struct pp__cell *cell, uint32_t generation);                   /* anything open→BROKEN */
+/* Sets wants on an open slot; 0: it has ended, or been freed, and these wants will not be served. */
+uint64_t pp__slot_want(struct pp__cell *cell, uint32_t generation, uint64_t wants);
+
+/* Over all that says where and how long a result is, so that a torn or forged one is an error. */
+uint32_t pp__result_check(const struct pp__header *header, uint32_t slot, uint32_t generation, uint64_t size,
+                          int32_t code, uint64_t claim);
+
+#endif

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Step one of a task's way: the descriptor is written, the slot is made READY, the ring gets an entry, a worker is woken
+ * or asked for. Only the death of the parent itself can come in between, and that ends everything.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "pool.h"
+#include "wake.h"
+
+/* How many workers have a task at hand. One that has published its end counts as free at once. */
+static uint32_t busy_workers(const struct pp__shared *shared)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < shared->header->entries; i++) {
+		const struct pp__worker *line = shared->workers + i;
+		uint32_t slot = atomic_load(&line->cur);
+		uint64_t word;
+		if (!atomic_load(&line->pid) || slot >= shared->header->max_slots)
+			continue;
+		word = pp__slot_look(shared->cells + slot);
+		n += pp__word_state(word) >= PP__CLAIMED && !pp__state_is_end(pp__word_state(word))
+		     && pp__word_worker(word) == i;
+	}
+	return n;
+}
+
+/* Whether this task needs one worker more than there are, or are being started. Before its ring entry is there. */
+static bool raise_wanted(pp_executor *ex)
+{
+	struct pp__header *h = ex->segment.shared.header;
+	uint32_t wanted = atomic_load(&h->wanted), needed;
+
+	if (wanted >= ex->max_workers)
+		return false;
+	needed = busy_workers(&ex->segment.shared) + (uint32_t)pp__ring_waiting(&ex->ring, &ex->segment.shared) + 1;
+	if (needed <= wanted)
+		return false;
+	atomic_store(&h->wanted, needed < ex->max_workers ? needed : ex->max_workers);
+	return true;
+}
+
+/* Argument and name: both in the descriptor where they fit, else both in the argument area. */
+static int fill(pp_executor *ex, pp_future *future, const pp_task_options *o, pp_fn *fn, const void *data, size_t size)
+{
+	const struct pp__shared *shared = &ex->segment.shared;
+	struct pp__desc *desc = shared->descs + future->slot;
+	uint32_t name_size = o->name && *o->name ? (uint32_t)strnlen(o->name, PP__NAME_MAX) + 1 : 0;
+	uint64_t rounded = ((uint64_t)size + 15) & ~UINT64_C(15);
+	char *bytes = (char *)desc->bytes, *name = bytes + PP__ARG_INLINE - name_size;
+	int64_t offset = 0;
+
+	if (size > SIZE_MAX / 2)
+		return -ENOMEM;
+	if (size + name_size > PP__ARG_INLINE) {
+		offset = pp__arguments_take(&ex->arguments, &ex->segment, rounded + name_size);
+		if (offset < 0)
+			return (int)offset;
+		bytes = shared->base + offset;
+		name = bytes + rounded;
+	}
+	desc->fn = fn;
+	desc->size = size;
+	desc->offset = (uint64_t)offset;
+	desc->name_size = name_size;
+	desc->attempt = 1;
+	if (size)
+		memcpy(bytes, data, size);
+	if (name_size) {
+		memcpy(name, o->name, name_size - 1);
+		name[name_size - 1] = 0;
+	}
+	return 0;
+}
+
+/* A future whose end must be heard of without anybody waiting for it: detached, or counted against max_pending. */
+static bool needs_push(const pp_executor *ex, bool detached)
+{
+	return detached || ex->max_pending;
+}
+
+static void make_ready(pp_executor *ex, pp_future *future, bool detached)
+{
+	const struct pp__shared *shared = &ex->segment.shared;
+	struct pp__cell *cell = shared->cells + future->slot;
+	uint64_t word = pp__word_make(shared->header, future->slot, future->generation, PP__READY);
+	bool push = needs_push(ex, detached);
+
+	atomic_store_explicit(&future->refs, detached ? 0 : 1, memory_order_relaxed);
+	atomic_store_explicit(&future->armed, push, memory_order_relaxed);
+	future->announced = false;
+	future->ended_here = false;
+	future->context = NULL;
+	future->submit_ns = pp__now_ns();
+	cell->who = 0;
+	cell->start_ns = 0;
+	pp__slot_ready(cell, push ? word | PP__WANT_PUSH : word);
+}
+
+/* submit_lock held. */
+static int enqueue(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const void *data, size_t size, bool detached,
+                   pp_future **future, bool *nudge)
+{
+	int rc;
+
+	if (ex->closed)
+		return -ESHUTDOWN;
+	if (atomic_load(&ex->broken))
+		return -EPIPE;
+	*future = pp__slot_take(ex, &rc);
+	if (!*future)
+		return rc;
+	rc = fill(ex, *future, o, fn, data, size);
+	if (rc < 0) {
+		pp__slot_give_back(*future);
+		return rc;
+	}
+	*nudge = raise_wanted(ex);
+	atomic_fetch_add_explicit(&ex->users, 1, memory_order_relaxed);
+	make_ready(ex, *future, detached);
+	rc = pp__ring_push(&ex->ring, &ex->segment, (*future)->slot);
+	if (rc < 0) {
+		/* No worker knows of it; one that was told by a stale entry may have it, and then it runs. */
+		if (pp__slot_cancel(pp__cell_of(*future), (*future)->generation)) {
+			(*future)->generation++;
+			pp__slot_free(pp__cell_of(*future), pp__word_make(ex->segment.shared.header, (*future)->slot,
+			                                                  (*future)->generation, PP__FREE));
+			pp__slot_give_back(*future);
+			atomic_fetch_sub(&ex->users, 1);
+			return rc;
+		}
+	}
+	return 0;
+}
+
+/* Slots that nobody waits for come back through the completion stack only. */
+static void drain_if_short(pp_executor *ex)
+{
+	const struct pp__control *c = ex->segment.shared.control;
+
+	if (ex->free_slots || (!atomic_load(&c->done) && !atomic_load(&c->notices)))
+		return;
+	pthread_mutex_unlock(&ex->submit_lock);
+	pthread_mutex_lock(&pp__lock);
+	pp__drain(ex);
+	pthread_mutex_unlock(&pp__lock);
+	pthread_mutex_lock(&ex->submit_lock);
+}
+
+static int submit(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const void *data, size_t size,
+                  pp_future **future)
+{
+	pp_future *made = NULL;
+	bool nudge = false;
+	int rc;
+
+	pthread_mutex_lock(&ex->submit_lock);
+	drain_if_short(ex);
+	rc = enqueue(ex, o, fn, data, size, future == NULL, &made, &nudge);
+	pthread_mutex_unlock(&ex->submit_lock);
+	if (rc < 0)
+		return rc;
+	if (future)
+		*future = made;
+	if (nudge)
+		pp__nudge_supervisor(&ex->segment.shared);
+	pp__wake_one(&ex->segment.shared);
+	return 0;
+}
+
+/* A place below max_pending, waited for as long as the options say; never from a callback, which ends tasks itself. */
+static int reserve_pending(pp_executor *ex, const pp_task_options *o)
+{
+	bool wait = o->submit_timeout_ms != PP_NONE && !pp__in_callback_of;
+	int64_t deadline = o->submit_timeout_ms ? pp__deadline_ns(o->submit_timeout_ms) : PP__NEVER;
+	int rc = 0;
+
+	pthread_mutex_lock(&pp__lock);
+	if (ex->pending >= ex->max_pending)
+		pp__drain(ex);
+	while (rc == 0 && ex->pending >= ex->max_pending) {
+		if (ex->closed)
+			rc = -ESHUTDOWN;
+		else if (atomic_load(&ex->broken))
+			rc = -EPIPE;
+		else if (!wait)
+			rc = -EAGAIN;
+		else if (!pp__await_news(ex, deadline))
+			rc = -ETIMEDOUT;
+	}
+	if (rc == 0)
+		ex->pending++;
+	pthread_mutex_unlock(&pp__lock);
+	return rc;
+}
+
+static void unreserve_pending(pp_executor *ex)
+{
+	pthread_mutex_lock(&pp__lock);
+	ex->pending--;
+	pthread_cond_broadcast(&ex->news);
+	pthread_mutex_unlock(&pp__lock);
+}
+
+int pp_submit_with(pp_executor *ex, const pp_task_options *options, pp_fn *fn, const void *data, size_t size,
+                   pp_future **future)
+{
+	pp_task_options o;
+	int rc;
+
+	if (future)
+		*future = NULL;
+	if (!pp__is_original_process())
+		return -ECHILD;
+	if (!ex || !fn || (!data && size))
+		return -EINVAL;
+	rc = pp__task_options_read(&o, options);
+	if (rc < 0)
+		return rc;
+	if (!pp__code_is_known(ex->code, fn))
+		return -EFAULT;
+	if (ex->max_pending) {
+		rc = reserve_pending(ex, &o);
+		if (rc < 0)
+			return rc;
+	}
+	rc = submit(ex, &o, fn, data, size, future);
+	if (rc < 0 && ex->max_pending)
+		unreserve_pending(ex);
+	return rc;
+}
+
+int pp_submit(pp_executor *ex, pp_fn *fn, const void *data, size_t size, pp_future **future)
+{
+	return pp_submit_with(ex, NULL, fn, data, size, future);
+}

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * System calls with fallbacks. A process is known by its number and its start time: the number alone may have passed to
+ * another. fork(2) is noticed by a word on a page that the kernel wipes in children, because a getpid(2) costs 150 ns.
+ */
+#include "sysdep.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+#include "procpool.h"
+
+#define NS_PER_MS  INT64_C(1000000)
+#define NS_PER_S   INT64_C(1000000000)
+
+int64_t pp__now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * NS_PER_S + t.tv_nsec;
+}
+
+bool pp__time_is_valid(int64_t timeout_ms)
+{
+	return timeout_ms >= PP_FOREVER;
+}
+
+int64_t pp__deadline_ns(int64_t timeout_ms)
+{
+	int64_t now;
+
+	if (timeout_ms == PP_FOREVER)
+		return PP__NEVER;
+	now = pp__now_ns();
+	if (timeout_ms >= (PP__NEVER - now) / NS_PER_MS)
+		return PP__NEVER - 1;
+	return now + timeout_ms * NS_PER_MS;
+}
+
+bool pp__sem_wait(sem_t *sem, int64_t deadline_ns)
+{
+	struct timespec t = { .tv_sec = deadline_ns / NS_PER_S, .tv_nsec = deadline_ns % NS_PER_S };
+	int rc;
+
+	do
+		rc = deadline_ns == PP__NEVER ? sem_wait(sem) : sem_clockwait(sem, CLOCK_MONOTONIC, &t);
+	while (rc < 0 && errno == EINTR);
+	return rc == 0;
+}
+
+static atomic_bool pidfd_forbidden;
+
+void pp__pidfd_forbid(bool forbid)
+{
+	atomic_store(&pidfd_forbidden, forbid);
+}
+
+int pp__pidfd_open(pid_t pid)
+{
+#ifdef SYS_pidfd_open
+	if (!atomic_load(&pidfd_forbidden))
+		return (int)syscall(SYS_pidfd_open, pid, 0);
+#endif
+	errno = ENOSYS;
+	return -1;
+}
+
+struct stat_line { char state; uint64_t threads, start_ticks, virtual_bytes; };
+
+/* The line "pid (comm) state ppid ..."; comm may hold anything, so what counts starts behind the last parenthesis. */
+static bool read_stat(pid_t pid, struct stat_line *line)
+{
+	char path[32], text[1024], *p;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	n = read(fd, text, sizeof text - 1);
+	close(fd);
+	if (n <= 0)
+		return false;
+	text[n] = 0;
+	p = strrchr(text, ')');
+	if (!p || p[1] != ' ')
+		return false;
+	line->state = p[2];
+	p += 2;
+	for (int field = 3; field <= 23; field++) {
+		uint64_t value = strtoull(p, NULL, 10);
+		if (field == 20)
+			line->threads = value;
+		else if (field == 22)
+			line->start_ticks = value;
+		else if (field == 23)
+			line->virtual_bytes = value;
+		p = strchr(p, ' ');
+		if (!p)
+			return false;
+		p++;
+	}
+	return true;
+}
+
+struct pp__identity pp__identify(pid_t pid)
+{
+	struct pp__identity identity = { .pid = pid };
+	struct stat_line line = { 0 };
+
+	if (read_stat(pid, &line))
+		identity.start_ticks = line.start_ticks;
+	return identity;
+}
+
+bool pp__is_alive(const struct pp__identity *identity)
+{
+	struct stat_line line;
+
+	if (kill(identity->pid, 0) < 0 && errno == ESRCH)
+		return false;
+	if (!read_stat(identity->pid, &line))
+		return true;             /* no /proc, or no descriptor left: only the number speaks */
+	if (line.state == 'Z' || line.state == 'X')
+		return false;
+	return !identity->start_ticks || line.start_ticks == identity->start_ticks;
+}
+
+bool pp__lives_on(pid_t pid)
+{
+	struct stat_line line;
+
+	return read_stat(pid, &line) && line.state != 'Z' && (line.virtual_bytes || line.threads > 1);
+}
+
+_Atomic int *pp__process_mark(void)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	_Atomic int *mark = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (mark == MAP_FAILED)
+		return NULL;
+	if (madvise((void *)(uintptr_t)mark, page, MADV_WIPEONFORK) < 0) {
+		munmap((void *)(uintptr_t)mark, page);
+		return NULL;
+	}
+	atomic_store(mark, 1);
+	return mark;
+}
+
+bool pp__is_owner_process(const _Atomic int *mark, pid_t pid)
+{
+	return mark ? atomic_load_explicit(mark, memory_order_relaxed) == 1 : getpid() == pid;
+}
+
+static struct { pthread_once_t once; _Atomic int *mark; pid_t pid; } original = { .once = PTHREAD_ONCE_INIT };
+
+static void note_original(void)
+{
+	original.pid = getpid();
+	original.mark = pp__process_mark();
+}
+
+bool pp__is_original_process(void)
+{
+	pthread_once(&original.once, note_original);
+	return pp__is_owner_process(original.mark, original.pid);
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What differs between kernels, each with its fallback: pidfd_open (5.3), MADV_WIPEONFORK (4.14), sem_clockwait
+ * (glibc 2.30). And time. Nothing here knows of executors.
+ */
+#ifndef PP_LIB_SYSDEP_H
+#define PP_LIB_SYSDEP_H
+
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define PP__NEVER INT64_MAX      /* an absolute deadline that does not come */
+
+int64_t pp__now_ns(void);                                /* CLOCK_MONOTONIC */
+int64_t pp__deadline_ns(int64_t timeout_ms);             /* absolute; saturates; PP_FOREVER: PP__NEVER */
+bool    pp__time_is_valid(int64_t timeout_ms);
+
+/* Waits for a token until the absolute deadline, signals notwithstanding. true: took one. */
+bool pp__sem_wait(sem_t *sem, int64_t deadline_ns);
+
+/* A descriptor that polls readable when the process ends; -1 and errno where the kernel has none. */
+int  pp__pidfd_open(pid_t pid);
+/* For tests of the fallback: pp__pidfd_open fails with ENOSYS from here on in this process and its children. */
+void pp__pidfd_forbid(bool forbid);
+
+/* Identity and life of a process that may not be our child, from /proc/PID/stat. */
+struct pp__identity { pid_t pid; uint64_t start_ticks; };        /* start_ticks 0: not known */
+struct pp__identity pp__identify(pid_t pid);
+/* A zombie counts as dead, and so does another process with the same number. */
+bool pp__is_alive(const struct pp__identity *identity);
+
+/* Whether the process still executes something: another image after its main thread was replaced by exec, or other
+ * threads after that one ended. One that is only being torn down does not. */
+bool pp__lives_on(pid_t pid);
+
+/*
+ * A word that holds 1 in the process that asked for it, and 0 in every child made by fork(2) later; NULL where the
+ * kernel cannot wipe pages. The same cost as reading memory, where getpid(2) is a system call.
+ */
+_Atomic int *pp__process_mark(void);
+bool pp__is_owner_process(const _Atomic int *mark, pid_t pid);
+
+/* Whether this is the process that first called it, or a thread of it: false in every child made by fork(2). */
+bool pp__is_original_process(void);
+
+#endif

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a wait does when a slice passed and nothing was heard: can the pool still do its work, and can this future still
+ * end? In a healthy pool these looks find nothing. They are how the death of the supervisor is noticed, and how the pool
+ * heals after a worker has written where it should not.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <syslog.h>
+#include "pool.h"
+#include "wake.h"
+
+/* A future that the parent ends itself. Its callbacks run where callbacks run. */
+static void end_broken(pp_future *future)
+{
+	pp__future_outcome(future);
+	pthread_mutex_lock(&pp__lock);
+	future->ended_here = true;
+	pp__settle(future);
+	pthread_cond_broadcast(&future->executor->news);
+	pthread_mutex_unlock(&pp__lock);
+	pp__wake_sleepers(future);
+	if (atomic_load(&future->refs) == 0)
+		pp__future_recycle(future);
+}
+
+/* Every future that has not ended ends here; each by one compare-and-swap, so that no end is overwritten. */
+static void break_open_futures(pp_executor *ex)
+{
+	uint32_t slots = atomic_load(&ex->slots);
+
+	for (uint32_t i = 0; i < slots; i++) {
+		pp_future *future = pp__future_at(ex, i);
+		if (future->in_use && pp__slot_break(pp__cell_of(future), future->generation))
+			end_broken(future);
+	}
+}
+
+void pp__pool_break(pp_executor *ex, int code, const char *text)
+{
+	struct pp__box *box = pp__box_broken(text, code), *none = NULL;
+
+	if (!box || !atomic_compare_exchange_strong(&ex->broken, &none, box)) {
+		if (box)
+			pp__box_free(box);
+		return;
+	}
+	/* Whoever is in the middle of a submit sees it, or has made its future ready before this loop. */
+	pthread_mutex_lock(&ex->submit_lock);
+	pthread_mutex_unlock(&ex->submit_lock);
+	break_open_futures(ex);
+	pthread_mutex_lock(&pp__lock);
+	pthread_cond_broadcast(&ex->news);
+	pthread_mutex_unlock(&pp__lock);
+	pp__ask_for_fd(ex);
+}
+
+/* The text is in memory that workers can write: bounded, and printable. */
+static void broken_text(const struct pp__control *c, char *text)
+{
+	memcpy(text, c->broken_text, PP__TEXT);
+	text[PP__TEXT - 1] = 0;
+	for (; *text; text++)
+		if ((unsigned char)*text < ' ')
+			*text = ' ';
+}
+
+void pp__tend(pp_executor *ex)
+{
+	const struct pp__shared *shared = &ex->segment.shared;
+	struct pp__control *c = shared->control;
+	char text[PP__TEXT];
+	int code = atomic_load(&c->broken);
+
+	atomic_store(&ex->looked_ns, pp__now_ns());
+	if (atomic_load(&ex->broken) || atomic_load(&c->finished))
+		return;
+	if (code) {
+		broken_text(c, text);
+		pp__pool_break(ex, code < 0 ? code : -EPIPE, text);
+		return;
+	}
+	if (!pp__is_alive(&ex->supervisor)) {
+		if (!atomic_load(&c->finished))
+			pp__pool_break(ex, -EPIPE, "the supervisor is gone");
+		return;
+	}
+	if (pp__ring_has_ready(shared) && pp__sleepers_any(shared)) {
+		atomic_store(&c->searching, 0);  /* the one that was woken has been stopped, or its wake is lost */
+		pp__wake_one(shared);
+	}
+	if (atomic_load(&c->supervisor_sleeps))
+		pp__nudge_supervisor(shared);
+}
+
+void pp__tend_sometimes(pp_executor *ex)
+{
+	if (pp__now_ns() - atomic_load(&ex->looked_ns) >= PP__SLICE_NS)
+		pp__tend(ex);
+}
+
+static bool owner_is_buried(const pp_executor *ex, uint64_t word)
+{
+	uint32_t worker = pp__word_worker(word);
+	enum pp__state state = pp__word_state(word);
+
+	if (state < PP__CLAIMED || pp__state_is_end(state))
+		return false;
+	return worker >= ex->segment.shared.header->entries
+	       || (atomic_load(&ex->segment.shared.workers[worker].incarnation) & PP__INCARNATION_MASK)
+	          != pp__word_incarnation(word);
+}
+
+/* Nobody can end it any more by the rules: its word is no word, or its owner was buried without it. */
+static void end_lost(pp_future *future)
+{
+	struct pp__cell *cell = pp__cell_of(future);
+	const struct pp__header *h = future->executor->segment.shared.header;
+
+	atomic_store(&cell->word, pp__word_make(h, future->slot, future->generation, PP__BROKEN));
+	end_broken(future);
+}
+
+/* Ready, workers sleep, and the ring does not have it: a forged head has passed it. An entry more does no harm. */
+static void offer_again(pp_future *future)
+{
+	pp_executor *ex = future->executor;
+	const struct pp__shared *shared = &ex->segment.shared;
+
+	if (pp__ring_has_ready(shared) || !pp__sleepers_any(shared))
+		return;
+	pthread_mutex_lock(&ex->submit_lock);
+	pp__ring_push(&ex->ring, &ex->segment, future->slot);
+	pthread_mutex_unlock(&ex->submit_lock);
+	pp__wake_one(shared);
+}
+
+void pp__tend_future(pp_future *future)
+{
+	pp_executor *ex = future->executor;
+	uint64_t word = pp__slot_look(pp__cell_of(future));
+
+	pp__tend(ex);
+	if (pp__future_has_ended(future))
+		return;
+	if (word != pp__slot_look(pp__cell_of(future)))
+		return;                  /* it lives */
+	if (!pp__word_is_valid(ex->segment.shared.header, future->slot, future->generation, word)
+	    || pp__word_state(word) == PP__FREE || owner_is_buried(ex, word))
+		end_lost(future);
+	else if (pp__word_state(word) == PP__READY)
+		offer_again(future);
+}
+
+static void log_count(pp_executor *ex, int level, const char *what, uint64_t now, uint64_t *before)
+{
+	char text[96];
+
+	if (now == *before)
+		return;
+	snprintf(text, sizeof text, "%s: %llu more, %llu in all", what, (unsigned long long)(now - *before),
+	         (unsigned long long)now);
+	*before = now;
+	ex->log(level, text, ex->log_context);
+}
+
+/* One thread at a time comes here: the dispatcher, or whoever dispatches. */
+void pp__log_news(pp_executor *ex)
+{
+	struct pp__control *c = ex->segment.shared.control;
+	const struct pp__box *broken = atomic_load(&ex->broken);
+
+	log_count(ex, LOG_WARNING, "workers died", atomic_load(&c->deaths), &ex->logged_deaths);
+	log_count(ex, LOG_INFO, "workers started", atomic_load(&c->restarts), &ex->logged_restarts);
+	log_count(ex, LOG_WARNING, "workers that cannot be killed", atomic_load(&c->quarantined),
+	          &ex->logged_quarantined);
+	log_count(ex, LOG_WARNING, "wakes repaired", atomic_load(&ex->rescues), &ex->logged_rescues);
+	if (broken && !ex->logged_broken)
+		ex->log(LOG_ERR, broken->outcome.message, ex->log_context);
+	ex->logged_broken = broken != NULL;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Room for results beyond what a cell holds. Up to PP__EXTENSION bytes a slot has a fixed place; above that its owner
+ * claims a run of units, each of which has a word that names slot and generation. There is no free list and nothing to
+ * repair: the owner notes the run in its cell before it claims it, and the parent, which ends every slot, frees of
+ * the noted run just those units that carry the slot's name.
+ */
+#ifndef PP_LIB_UNITS_H
+#define PP_LIB_UNITS_H
+
+#include <stdbool.h>
+#include "layout.h"
+
+/* Where the owner looks first: private to one process. */
+struct pp__unit_cursor { uint32_t small, big; };
+
+/* Claims room for size bytes and notes it in the cell. Returns its offset, or -ENOMEM (no run is free), -ENOSPC. */
+int64_t  pp__units_claim(const struct pp__shared *shared, struct pp__unit_cursor *cursor, uint32_t slot,
+                         uint32_t generation, uint64_t size);
+/* Gives back what the noted claim names; by the owner before it claims anew, or by the parent after the end. */
+void     pp__units_release(const struct pp__shared *shared, uint32_t slot, uint32_t generation, uint64_t claim);
+/* Whether the claim is in bounds, holds size bytes, and every unit of it belongs to this slot and generation. */
+bool     pp__units_are_owned(const struct pp__shared *shared, uint32_t slot, uint32_t generation, uint64_t claim,
+                             uint64_t size);
+uint64_t pp__units_offset(const struct pp__header *header, uint64_t claim);
+
+#endif

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+/* Waking, for all three kinds of process; every function may run in a signal handler. */
+#include "wake.h"
+#include <signal.h>
+#include "slot.h"
+
+static unsigned map_words(const struct pp__shared *shared)
+{
+	return (shared->header->entries + 63u) / 64u;
+}
+
+void pp__wake_worker(const struct pp__shared *shared, uint32_t entry)
+{
+	sem_post(&shared->workers[entry].wake);
+}
+
+/* Takes one sleeper out of the map; PP__NO_SLOT when nobody sleeps. */
+static uint32_t take_sleeper(const struct pp__shared *shared)
+{
+	for (unsigned i = 0; i < map_words(shared); i++) {
+		uint64_t map = atomic_load(&shared->control->sleepers[i]);
+		while (map) {
+			unsigned bit = (unsigned)__builtin_ctzll(map);
+			if (atomic_fetch_and(&shared->control->sleepers[i], ~(UINT64_C(1) << bit)) & UINT64_C(1) << bit)
+				return i * 64u + bit;
+			map = atomic_load(&shared->control->sleepers[i]);
+		}
+	}
+	return PP__NO_SLOT;
+}
+
+bool pp__sleepers_any(const struct pp__shared *shared)
+{
+	for (unsigned i = 0; i < map_words(shared); i++)
+		if (atomic_load(&shared->control->sleepers[i]))
+			return true;
+	return false;
+}
+
+/*
+ * The searcher's place is reserved before the sleeper is taken, and named after that. Killed in between, the reservation
+ * names nobody: the supervisor, and a waiter that finds ready work beside sleepers, clear it.
+ */
+bool pp__wake_one(const struct pp__shared *shared)
+{
+	struct pp__control *c = shared->control;
+	uint32_t nobody = 0, entry;
+
+	atomic_thread_fence(memory_order_seq_cst);
+	if (atomic_load_explicit(&c->searching, memory_order_relaxed))
+		return true;
+	if (!pp__sleepers_any(shared))
+		return false;
+	if (!atomic_compare_exchange_strong(&c->searching, &nobody, UINT32_MAX))
+		return true;
+	entry = take_sleeper(shared);
+	if (entry >= shared->header->entries) {
+		atomic_store(&c->searching, 0);
+		return false;
+	}
+	atomic_store(&c->searching, entry + 1);
+	pp__wake_worker(shared, entry);
+	return true;
+}
+
+void pp__wake_all(const struct pp__shared *shared)
+{
+	for (uint32_t i = 0; i < shared->header->entries; i++)
+		if (atomic_load(&shared->workers[i].pid))
+			pp__wake_worker(shared, i);
+}
+
+void pp__sleepers_enter(const struct pp__shared *shared, uint32_t entry)
+{
+	atomic_fetch_or(&shared->control->sleepers[entry / 64u], UINT64_C(1) << entry % 64u);
+}
+
+void pp__sleepers_leave(const struct pp__shared *shared, uint32_t entry)
+{
+	uint64_t bit = UINT64_C(1) << entry % 64u;
+
+	if (atomic_load(&shared->control->sleepers[entry / 64u]) & bit)
+		atomic_fetch_and(&shared->control->sleepers[entry / 64u], ~bit);
+}
+
+bool pp__searching_end(const struct pp__shared *shared, uint32_t entry)
+{
+	uint32_t me = entry + 1;
+
+	return atomic_load(&shared->control->searching) == me
+	       && atomic_compare_exchange_strong(&shared->control->searching, &me, 0);
+}
+
+void pp__done_push(const struct pp__shared *shared, uint32_t slot)
+{
+	_Atomic uint32_t *top = &shared->control->done;
+	uint32_t below = atomic_load(top);
+
+	do
+		atomic_store_explicit(&shared->cells[slot].link, below, memory_order_relaxed);
+	while (!atomic_compare_exchange_weak(top, &below, slot + 1));
+}
+
+void pp__done_ring(const struct pp__shared *shared)
+{
+	struct pp__control *c = shared->control;
+	uint32_t armed;
+
+	if (!atomic_load(&c->armed))
+		return;
+	armed = atomic_exchange(&c->armed, 0);
+	if (armed & PP__ARM_BELL)
+		sem_post(&c->bell);
+	if (armed & PP__ARM_FD) {
+		atomic_fetch_add(&c->fd_requests, 1);
+		pp__nudge_supervisor(shared);
+	}
+}
+
+void pp__announce_end(const struct pp__shared *shared, uint32_t slot, uint64_t word)
+{
+	if (word & PP__WANT_WAKE)
+		sem_post(&shared->cells[slot].wake);
+	if (word & PP__WANT_PUSH) {
+		pp__done_push(shared, slot);
+		pp__done_ring(shared);
+	}
+}
+
+void pp__nudge_supervisor(const struct pp__shared *shared)
+{
+	int32_t pid = atomic_load(&shared->control->supervisor_pid);
+
+	if (pid > 1)
+		kill(pid, SIGURG);
+}

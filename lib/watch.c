@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How the parent hears of ends that no thread waits for on the slot itself. A future with watchers is armed: its word
+ * carries PP__WANT_PUSH, so whoever ends it pushes its slot on the completion stack, exactly once, and rings. One thread
+ * at a time sleeps on the bell; it takes the whole stack by one exchange and tells the watchers; the others sleep on a
+ * private condition variable, and one of them takes over when it leaves. All of this costs the same per end, however
+ * many futures there are.
+ *
+ * Links on the stacks are writable by workers: each is checked, and a chain is followed for at most as many steps as
+ * there are slots.
+ */
+#include "pool.h"
+#include "wake.h"
+
+pthread_mutex_t pp__lock = PTHREAD_MUTEX_INITIALIZER;
+
+void pp__settle(pp_future *future)
+{
+	pp_executor *ex = future->executor;
+	struct pp__watcher *watcher = future->watchers, *next;
+
+	if (future->announced)
+		return;
+	future->announced = true;
+	future->watchers = NULL;
+	for (; watcher; watcher = next) {
+		struct pp__wait *wait = watcher->wait;
+		next = watcher->next;
+		watcher->next = NULL;
+		watcher->settled = true;
+		if (!wait) {
+			ex->callbacks_waiting--;
+			pp__callback_queue(ex, watcher);
+			continue;
+		}
+		wait->settled++;
+		*wait->ready_end = watcher;
+		wait->ready_end = &watcher->next;
+		if (wait->executor_count > 1)
+			pthread_cond_broadcast(&wait->news);
+	}
+	if (ex->max_pending)
+		ex->pending--;
+}
+
+/* From a stack: the slot may be forged, so only what is really awaited counts. */
+static void announce(pp_future *future)
+{
+	if (!future || !future->in_use || !future->armed || future->announced || !pp__future_has_ended(future))
+		return;
+	pp__settle(future);
+	if (atomic_load(&future->refs) == 0)
+		pp__future_recycle(future);
+}
+
+static void walk_done(pp_executor *ex, uint32_t top)
+{
+	uint32_t bound = atomic_load(&ex->slots);
+
+	while (top && bound--) {
+		pp_future *future = pp__future_at(ex, top - 1);
+		if (!future)
+			return;          /* a forged link: what was behind it is found by the slices of its waiters */
+		top = atomic_load_explicit(&pp__cell_of(future)->link, memory_order_relaxed);
+		announce(future);
+	}
+}
+
+/* The generation tells a slot that has come round since from the one that was meant. */
+static void walk_notices(pp_executor *ex, uint32_t top)
+{
+	uint32_t bound = atomic_load(&ex->slots), noticed;
+
+	while (top && bound--) {
+		pp_future *future = pp__future_at(ex, top - 1);
+		if (!future)
+			return;
+		top = atomic_load(&pp__cell_of(future)->notice_link);
+		noticed = atomic_exchange(&pp__cell_of(future)->noticed, 0);
+		if (noticed == (future->generation & PP__GENERATION_MASK) + 1)
+			announce(future);
+	}
+}
+
+/*
+ * Notices are taken first and read last: their owners were dead before they were written, so what these pushed themselves
+ * is in the done stack that is taken after, and is off it before a notice can recycle the same slot.
+ */
+bool pp__drain(pp_executor *ex)
+{
+	struct pp__control *c = ex->segment.shared.control;
+	uint32_t notices = atomic_load(&c->notices) ? atomic_exchange(&c->notices, 0) : 0;
+	uint32_t done = atomic_load(&c->done) ? atomic_exchange(&c->done, 0) : 0;
+
+	if (!done && !notices)
+		return false;
+	walk_done(ex, done);
+	walk_notices(ex, notices);
+	pthread_cond_broadcast(&ex->news);
+	return true;
+}
+
+bool pp__watch(struct pp__watcher *watcher)
+{
+	pp_future *future = watcher->future;
+	struct pp__watcher **end = &future->watchers;
+
+	if (pp__future_has_ended(future) || future->announced)
+		return false;
+	if (!future->armed) {
+		if (!pp__slot_want(pp__cell_of(future), future->generation, PP__WANT_PUSH))
+			return false;
+		future->armed = true;
+	}
+	while (*end)
+		end = &(*end)->next;
+	*end = watcher;
+	return true;
+}
+
+void pp__unwatch(struct pp__watcher *watcher)
+{
+	struct pp__watcher **at = &watcher->future->watchers;
+
+	while (*at && *at != watcher)
+		at = &(*at)->next;
+	if (*at)
+		*at = watcher->next;
+}
+
+/* Sleeps on the bell: arms it, looks once more, sleeps for a slice. */
+static void sleep_on_bell(pp_executor *ex, int64_t until)
+{
+	struct pp__control *c = ex->segment.shared.control;
+	bool rung;
+
+	ex->drainer = true;
+	atomic_fetch_or(&c->armed, PP__ARM_BELL);
+	if (!pp__drain(ex)) {
+		pthread_mutex_unlock(&pp__lock);
+		rung = pp__sem_wait(&c->bell, until);
+		if (!rung)
+			pp__tend(ex);
+		pthread_mutex_lock(&pp__lock);
+		pp__drain(ex);
+	}
+	ex->drainer = false;
+	pthread_cond_broadcast(&ex->news);
+}
+
+bool pp__await_news(pp_executor *ex, int64_t deadline)
+{
+	int64_t now = pp__now_ns(), until;
+	struct timespec t;
+
+	if (now >= deadline)
+		return false;
+	until = deadline - now < PP__SLICE_NS ? deadline : now + PP__SLICE_NS;
+	if (!ex->drainer) {
+		sleep_on_bell(ex, until);
+		return true;
+	}
+	t = (struct timespec){ .tv_sec = until / 1000000000, .tv_nsec = until % 1000000000 };
+	pthread_cond_clockwait(&ex->news, &pp__lock, CLOCK_MONOTONIC, &t);
+	return true;
+}

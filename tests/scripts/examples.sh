@@ -1,0 +1,277 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# The examples do what they say, and print the same to a file, a pipe and a terminal.
+# EXAMPLES_BUILDDIR is where the programs are, EXAMPLES_SRCDIR where their sources and samples are.
+
+: "${EXAMPLES_BUILDDIR:?is not set}" "${EXAMPLES_SRCDIR:?is not set}"
+export EXAMPLES_BUILDDIR
+futures=$EXAMPLES_BUILDDIR/futures
+pngcheck=$EXAMPLES_BUILDDIR/pngcheck
+eventloop=$EXAMPLES_BUILDDIR/eventloop
+seed=217                # Task4 fails, Task2 does not, and all end within 1.5 s
+tests=0
+failures=0
+
+tmp=$(mktemp -d) || exit 99
+trap 'rm -rf "$tmp"' EXIT
+trap 'exit 1' HUP INT TERM
+
+# ---------------------------------------------------------------- TAP
+
+# check NAME COMMAND ...: the command's status is the test's; what it says is shown when it fails.
+check()
+{
+	name=$1
+	shift
+	tests=$((tests + 1))
+	if "$@" >"$tmp/log" 2>&1; then
+		echo "ok $tests - $name"
+		return
+	fi
+	sed 's/^/# /' "$tmp/log"
+	echo "not ok $tests - $name"
+	failures=$((failures + 1))
+}
+
+# skip REASON NAME ...
+skip()
+{
+	reason=$1
+	shift
+	for name; do
+		tests=$((tests + 1))
+		echo "ok $tests - $name # SKIP $reason"
+	done
+}
+
+# ---------------------------------------------------------------- what the tests are made of
+
+# Nothing here takes longer than a few seconds, so this is only a guard against hanging.
+guarded()
+{
+	timeout 120 "$@"
+}
+
+# exits STATUS COMMAND ...
+exits()
+{
+	wanted=$1
+	shift
+	guarded "$@"
+	status=$?
+	[ "$status" -eq "$wanted" ] || { echo "exit status $status instead of $wanted: $*"; return 1; }
+}
+
+# is_count N PATTERN FILE
+is_count()
+{
+	n=$(grep -c -e "$2" "$3")
+	[ "$n" -eq "$1" ] || { echo "$n lines instead of $1 have: $2"; cat "$3"; return 1; }
+}
+
+same_lines()
+{
+	sort "$1" >"$tmp/one"
+	sort "$2" >"$tmp/other"
+	diff "$tmp/one" "$tmp/other"
+}
+
+no_line_twice()
+{
+	grep -v '^$' "$1" | sort | uniq -d >"$tmp/twice"
+	cat "$tmp/twice"
+	[ ! -s "$tmp/twice" ]
+}
+
+# What differs from run to run: which worker it was, its pid, the time, and addresses.
+without_noise()
+{
+	sed -e 's/ (worker .*)$//' -e 's/ at 0x[0-9a-f]*//' "$1"
+}
+
+# ---------------------------------------------------------------- futures
+
+four_outcomes()
+{
+	is_count 4 '^\[Task[1-4]\] Starting, will take [0-9.]*s$' "$1" &&
+	is_count 4 '^\[Callback\] ' "$1" &&
+	is_count 4 '^\[Main Loop\] Got ' "$1" &&
+	is_count 1 '^Using as_completed' "$1"
+}
+
+futures_to_file()
+{
+	exits 0 "$futures" --seed "$seed" >"$tmp/file" && four_outcomes "$tmp/file" &&
+	is_count 3 '^\[Task[123]\] Finished$' "$tmp/file" &&
+	is_count 3 '^\[Callback\] Result: Task[123] result$' "$tmp/file" &&
+	is_count 3 '^\[Main Loop\] Got result: Task[123] result$' "$tmp/file" &&
+	is_count 1 '^\[Callback\] Task raised exception: Task Task4 failed randomly!$' "$tmp/file" &&
+	is_count 1 '^\[Main Loop\] Got exception: Task Task4 failed randomly!$' "$tmp/file"
+}
+
+futures_to_pipe()
+{
+	guarded "$futures" --seed "$seed" | cat >"$tmp/pipe"
+	same_lines "$tmp/file" "$tmp/pipe"
+}
+
+# A terminal ends lines by CR LF, and script echoes the end of its own input.
+futures_to_terminal()
+{
+	SHELL=/bin/sh seed=$seed guarded script -qec '"$EXAMPLES_BUILDDIR/futures" --seed "$seed"' /dev/null \
+		</dev/null >"$tmp/raw" || return
+	tr -d '\r\004\b' <"$tmp/raw" | sed 's/^^D//' >"$tmp/terminal"
+	same_lines "$tmp/file" "$tmp/terminal"
+}
+
+futures_crash()
+{
+	exits 0 "$futures" --crash --seed "$seed" >"$tmp/crash" && four_outcomes "$tmp/crash" &&
+	is_count 1 '^\[Callback\] Task raised exception: Task3: .*SIGSEGV' "$tmp/crash" &&
+	is_count 1 '^\[Main Loop\] Got exception: Task3: .*SIGSEGV' "$tmp/crash" &&
+	is_count 2 '^\[Task[12]\] Finished$' "$tmp/crash" &&
+	is_count 2 'Task4 failed randomly!$' "$tmp/crash"
+}
+
+misused()
+{
+	for program; do
+		exits 2 "$EXAMPLES_BUILDDIR/$program" --no-such-option >"$tmp/stdout" 2>"$tmp/stderr" || return
+		[ ! -s "$tmp/stdout" ] && grep '^usage: ' "$tmp/stderr" || return
+	done
+}
+
+futures_bad_arguments()
+{
+	exits 2 "$futures" --seed && exits 2 "$futures" --seed x1 && exits 2 "$futures" --seed '' &&
+	exits 2 "$futures" --seed 99999999999999999999999 && exits 2 "$futures" extra
+}
+
+helps()
+{
+	for program; do
+		exits 0 "$EXAMPLES_BUILDDIR/$program" --help >"$tmp/help" && grep '^usage: ' "$tmp/help" || return
+	done
+}
+
+check 'futures to a file' futures_to_file
+check 'no line twice' no_line_twice "$tmp/file"
+check 'the same lines to a pipe' futures_to_pipe
+if script -qec true /dev/null </dev/null >/dev/null 2>&1; then
+	check 'the same lines to a terminal' futures_to_terminal
+else
+	skip 'no script(1) of util-linux' 'the same lines to a terminal'
+fi
+check 'futures --crash has all four outcomes' futures_crash
+check 'no line twice with a crash' no_line_twice "$tmp/crash"
+check 'futures refuses bad arguments' futures_bad_arguments
+
+# ---------------------------------------------------------------- pngcheck
+
+pngcheck_samples()
+{
+	cd "$EXAMPLES_SRCDIR" || return
+	exits 1 "$pngcheck" png >"$tmp/png" 2>"$tmp/stderr" || return
+	without_noise "$tmp/png" | diff png/expected.txt -
+}
+
+pngcheck_order()
+{
+	cd "$EXAMPLES_SRCDIR/png" || return
+	exits 0 "$pngcheck" rgb.png bits.png rgb.png >"$tmp/png" || return
+	cut -d : -f 1 "$tmp/png" | tr '\n' ' ' | grep '^rgb.png bits.png rgb.png 3 ok, 0 bad $'
+}
+
+pngcheck_directories()
+{
+	mkdir -p "$tmp/tree/b/c.png" "$tmp/tree/a" && mkfifo "$tmp/tree/b/fifo.png" || return
+	for copy in z.png a/2.png a/1.png b/c.png/3.png a/other.txt; do
+		cp "$EXAMPLES_SRCDIR/png/rgb.png" "$tmp/tree/$copy" || return
+	done
+	exits 0 "$pngcheck" "$tmp/tree" >"$tmp/png" || return
+	sed -e 's/:.*//' -e 's|.*/tree/||' "$tmp/png" | tr '\n' ' ' | grep '^a/1.png a/2.png b/c.png/3.png z.png 4 ok, 0 bad $'
+}
+
+pngcheck_unreadable()
+{
+	exits 2 "$pngcheck" "$tmp/missing" "$EXAMPLES_SRCDIR/png/rgb.png" >"$tmp/png" &&
+	is_count 1 'missing: raised .*No such file' "$tmp/png" && is_count 1 '^1 ok, 1 bad$' "$tmp/png"
+}
+
+set -- 'pngcheck tells good pictures from bad ones' 'pngcheck keeps the order of its arguments' \
+	'pngcheck goes into directories' 'pngcheck without a file to read' 'pngcheck refuses bad arguments'
+if [ -x "$pngcheck" ]; then
+	check "$1" pngcheck_samples
+	check "$2" pngcheck_order
+	check "$3" pngcheck_directories
+	check "$4" pngcheck_unreadable
+	check "$5" exits 2 "$pngcheck"
+	programs='futures pngcheck eventloop'
+else
+	skip 'pngcheck was not built: no libpng' "$@"
+	programs='futures eventloop'
+fi
+
+# ---------------------------------------------------------------- eventloop
+
+# 1,000 lines are more than the loop lets wait, one is longer than what it reads at once, and the last has no newline.
+make_lines()
+{
+	i=0
+	while [ "$i" -lt 1000 ]; do
+		i=$((i + 1))
+		echo "line $i"
+	done
+	head -c 200000 /dev/zero | tr '\0' x
+	printf '\n\nthe end'
+}
+
+{ make_lines; echo; } | tr a-z A-Z >"$tmp/upper"
+make_lines >"$tmp/lines"
+
+eventloop_pipe()
+{
+	make_lines | guarded "$eventloop" >"$tmp/loop" || return
+	same_lines "$tmp/upper" "$tmp/loop"
+}
+
+eventloop_file()
+{
+	exits 0 "$eventloop" <"$tmp/lines" >"$tmp/loop" || return
+	same_lines "$tmp/upper" "$tmp/loop"
+}
+
+eventloop_parts()
+{
+	{ printf on; sleep 0.2; printf 'e\ntw'; sleep 0.2; printf 'o\n'; } | guarded "$eventloop" >"$tmp/loop" || return
+	printf 'ONE\nTWO\n' >"$tmp/wanted"
+	same_lines "$tmp/wanted" "$tmp/loop"
+}
+
+eventloop_crash()
+{
+	{ echo crash; cat "$tmp/lines"; printf '\ncrash\n'; } | guarded "$eventloop" >"$tmp/loop" 2>"$tmp/stderr" || return
+	same_lines "$tmp/upper" "$tmp/loop" && is_count 2 '^crash: .*SIGSEGV' "$tmp/stderr"
+}
+
+eventloop_empty()
+{
+	exits 0 "$eventloop" </dev/null >"$tmp/loop" && [ ! -s "$tmp/loop" ] &&
+	: | guarded "$eventloop" >"$tmp/loop" && [ ! -s "$tmp/loop" ]
+}
+
+check 'eventloop on a pipe' eventloop_pipe
+check 'eventloop on a regular file' eventloop_file
+check 'eventloop puts lines together' eventloop_parts
+check 'eventloop loses no line to a crash' eventloop_crash
+check 'eventloop without input' eventloop_empty
+check 'eventloop without stdin' exits 1 sh -c 'exec "$EXAMPLES_BUILDDIR/eventloop" <&-'
+
+# The names are words of their own here.
+# shellcheck disable=SC2086
+check 'bad options' misused $programs
+# shellcheck disable=SC2086
+check '--help' helps $programs
+
+echo "1..$tests"
+[ "$failures" -eq 0 ]

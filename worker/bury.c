@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Deaths. In this order: wait for the kernel's word that all threads have ended; look at the robust mutex; kill what is
+ * left of the process group; settle the slot that the dead had at hand; only then raise the incarnation and reap, which
+ * frees the pid and the entry; then wake whoever may have lost a wake with it. Nothing here asserts on what it finds.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "ring.h"
+#include "slot.h"
+#include "supervisor.h"
+#include "wake.h"
+
+void pp__kill_worker(struct pp__supervisor *s, uint32_t entry, int signal)
+{
+	struct pp__child *child = &s->children[entry];
+
+	if (!child->pid)
+		return;
+	if (signal == SIGKILL && !child->killed_ns)
+		child->killed_ns = pp__now_ns();
+	if (signal == SIGTERM)
+		child->term_ns = pp__now_ns();
+	if (kill(-child->pid, signal) < 0)
+		kill(child->pid, signal);        /* it has not made its group yet */
+}
+
+bool pp__has_children(const struct pp__supervisor *s)
+{
+	for (uint32_t i = 0; i < s->shared->header->entries; i++)
+		if (s->children[i].pid && !s->children[i].quarantined)
+			return true;
+	return false;
+}
+
+static uint32_t entry_of(const struct pp__supervisor *s, pid_t pid)
+{
+	for (uint32_t i = 0; i < s->shared->header->entries; i++)
+		if (s->children[i].pid == pid)
+			return i;
+	return PP__NO_SLOT;
+}
+
+/* Orphans of tasks are left to this process, which is a child subreaper. All but workers are killed. */
+void pp__kill_strangers(struct pp__supervisor *s)
+{
+	char path[64], text[4096], *at = text;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)s->pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	n = read(fd, text, sizeof text - 1);
+	close(fd);
+	text[n > 0 ? n : 0] = 0;
+	for (;;) {
+		char *end;
+		long pid = strtol(at, &end, 10);
+		if (end == at)
+			return;
+		if (pid > 1 && entry_of(s, (pid_t)pid) == PP__NO_SLOT)
+			kill((pid_t)pid, SIGKILL);
+		at = end;
+	}
+}
+
+/* Puts the slot where every worker looks before the ring. There are as many words as entries, and a worker empties
+ * them before it claims anything else, so one is free. */
+static void requeue(struct pp__supervisor *s, uint32_t slot)
+{
+	for (uint32_t i = 0; i < s->shared->header->entries; i++) {
+		uint32_t none = 0;
+		if (!atomic_compare_exchange_strong(&s->shared->workers[i].requeue, &none, slot + 1))
+			continue;
+		atomic_fetch_add(&s->shared->control->requeued, 1);
+		atomic_fetch_add(&s->shared->control->requeues, 1);
+		return;
+	}
+}
+
+/* The supervisor's stack of ends that nobody else will announce. A slot is on it at most once. */
+static void notice(struct pp__supervisor *s, uint32_t slot)
+{
+	struct pp__control *c = s->shared->control;
+	struct pp__cell *cell = s->shared->cells + slot;
+	uint32_t below = atomic_load(&c->notices);
+
+	if (atomic_exchange(&cell->noticed, pp__word_generation(pp__slot_look(cell)) + 1) == 0) {
+		do
+			atomic_store(&cell->notice_link, below);
+		while (!atomic_compare_exchange_weak(&c->notices, &below, slot + 1));
+	}
+	atomic_store(&c->armed, 0);
+	sem_post(&c->bell);
+	atomic_fetch_add(&c->fd_requests, 1);
+}
+
+static void describe_death(struct pp__cell *cell, const struct pp__child *child, const siginfo_t *info)
+{
+	bool exited = info->si_code == CLD_EXITED || child->owner_gone;
+
+	cell->end_ns = (uint64_t)pp__now_ns();
+	cell->death_signal = exited ? 0 : info->si_status;
+	cell->death_code = info->si_code == CLD_EXITED ? info->si_status : 0;
+	cell->death_address = 0;
+}
+
+/* What the dead worker had at hand: only cur is looked at, and only if the slot's word says that it was the owner. */
+static void settle(struct pp__supervisor *s, uint32_t entry, const siginfo_t *info)
+{
+	const struct pp__worker *line = s->shared->workers + entry;
+	uint64_t owner = pp__owner(entry, atomic_load(&line->incarnation)), word;
+	uint32_t slot = atomic_load(&line->cur);
+	struct pp__cell *cell;
+
+	if (slot >= s->shared->header->max_slots)
+		return;
+	cell = s->shared->cells + slot;
+	word = pp__slot_look(cell);
+	if (!pp__word_is_owned_by(word, owner))
+		return;
+	if (pp__word_state(word) == PP__RUNNING && s->children[entry].asked)
+		pp__slot_stop(cell, pp__word_generation(word));
+	else if (pp__word_state(word) == PP__RUNNING) {
+		describe_death(cell, &s->children[entry], info);
+		pp__slot_die(cell, word);
+	}
+	if (pp__word_state(pp__slot_look(cell)) == PP__STOP_KILL)
+		cell->end_ns = (uint64_t)pp__now_ns();
+	/* A stop may have come in between; at most one of these finds its edge. */
+	if (pp__slot_requeue(cell, owner))
+		requeue(s, slot);
+	pp__slot_killed(cell, owner);
+	word = pp__slot_look(cell);
+	if (!pp__state_is_end(pp__word_state(word)) || !pp__word_is_owned_by(word, owner))
+		return;
+	if (word & PP__WANT_WAKE)
+		sem_post(&cell->wake);
+	if (word & PP__WANT_PUSH)
+		notice(s, slot);
+}
+
+/* Whoever the dead was about to wake sleeps on with no bit set; a token more does no harm. */
+static void wake_again(struct pp__supervisor *s, uint32_t entry)
+{
+	struct pp__control *c = s->shared->control;
+	uint32_t nobody_yet = UINT32_MAX;
+
+	pp__sleepers_leave(s->shared, entry);
+	if (!pp__searching_end(s->shared, entry))
+		atomic_compare_exchange_strong(&c->searching, &nobody_yet, 0);
+	for (uint32_t i = 0; i < s->shared->header->entries; i++)
+		if (s->children[i].pid && !(atomic_load(&c->sleepers[i / 64]) & UINT64_C(1) << i % 64))
+			pp__wake_worker(s->shared, i);
+	pp__wake_one(s->shared);
+}
+
+static void count_init_failure(struct pp__supervisor *s, uint32_t entry, uint32_t phase, const siginfo_t *info)
+{
+	const struct pp__worker *line = s->shared->workers + entry;
+	char text[PP__TEXT + 64], reason[PP__TEXT];
+
+	memcpy(reason, line->text, sizeof reason);
+	reason[sizeof reason - 1] = 0;
+	if (phase == PP__INIT_FAILED) {
+		snprintf(text, sizeof text, "the initializer failed with code %d%s%s", (int)line->init_code,
+		         *reason ? ": " : "", reason);
+		pp__count_start_failure(s, -ECANCELED, text, pp__seated(s) == 0);
+		return;
+	}
+	if (info->si_code == CLD_EXITED)
+		snprintf(text, sizeof text, "the initializer exited with status %d", info->si_status);
+	else
+		snprintf(text, sizeof text, "the initializer crashed: signal %d (%s)", info->si_status,
+		         strsignal(info->si_status));
+	pp__count_start_failure(s, -ECANCELED, text, false);
+}
+
+static void bury(struct pp__supervisor *s, uint32_t entry, const siginfo_t *info)
+{
+	struct pp__child *child = &s->children[entry];
+	struct pp__worker *line = s->shared->workers + entry;
+	uint32_t phase = atomic_load(&line->phase), spare = entry + 1;
+	bool ordered = child->killed_ns || child->term_ns;
+
+	if (!child->marked_ns && pthread_mutex_trylock(&line->life) == EOWNERDEAD)
+		atomic_fetch_add(&s->shared->control->owner_deaths, 1);
+	kill(-child->pid, SIGKILL);
+	settle(s, entry, info);
+	atomic_compare_exchange_strong(&s->shared->control->spare, &spare, 0);
+	atomic_store(&line->pid, 0);
+	atomic_store(&line->phase, PP__GONE);
+	atomic_fetch_add(&line->incarnation, 1);
+	waitpid(child->pid, NULL, 0);
+	child->pid = 0;
+	if (phase == PP__INIT_FAILED || (phase == PP__STARTING && !ordered))
+		count_init_failure(s, entry, phase, info);
+	if (phase != PP__LEAVING)
+		atomic_fetch_add(&s->shared->control->deaths, 1);
+	s->wants_spare |= phase == PP__LIVE || (phase == PP__LEAVING && s->shared->header->max_tasks);
+	*child = (struct pp__child){ 0 };
+	wake_again(s, entry);
+}
+
+void pp__reap_all(struct pp__supervisor *s)
+{
+	bool any = false;
+
+	for (;;) {
+		siginfo_t info = { .si_pid = 0 };
+		uint32_t entry;
+		if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || !info.si_pid)
+			break;
+		any = true;
+		entry = entry_of(s, info.si_pid);
+		if (entry != PP__NO_SLOT)
+			bury(s, entry, &info);
+		else
+			waitpid(info.si_pid, NULL, WNOHANG);
+	}
+	if (any)
+		pp__kill_strangers(s);
+}
+
+/* It did not die of SIGKILL: its future ends all the same, and neither entry nor slot is used again. */
+void pp__quarantine(struct pp__supervisor *s, uint32_t entry)
+{
+	siginfo_t killed = { .si_code = CLD_KILLED, .si_status = SIGKILL };
+
+	settle(s, entry, &killed);
+	s->children[entry].quarantined = true;
+	atomic_fetch_add(&s->shared->control->quarantined, 1);
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The one door from lib/ into the children. Both functions run on top of whatever called fork(2), so they are compiled
+ * without unwind information: an exception or a pthread_exit that gets here finds the end of the stack and never
+ * runs a frame of the application's.
+ */
+#ifndef PP_WORKER_DOOR_H
+#define PP_WORKER_DOOR_H
+
+#include "segment.h"
+#include "sysdep.h"
+
+/* What the parent reads, once, from whoever gets so far. */
+struct pp__hello { int32_t error; int32_t pid; };
+
+struct pp__boot {
+	struct pp__segment  segment;             /* with its fd, to be mapped again */
+	struct pp__identity parent;
+	int                 parent_pidfd;        /* -1: not to be had; the supervisor looks into /proc */
+	int                 hello_fd;            /* the supervisor says here that it runs, or why not */
+	int                 parent_fds[2];       /* the parent's ends, to be closed here; or -1 */
+	int                 bell_fd;             /* -1, or the write end behind pp_executor_fd */
+};
+
+_Noreturn void pp__enter_supervisor(const struct pp__boot *boot);
+
+struct pp__supervisor;
+_Noreturn void pp__enter_worker(struct pp__supervisor *supervisor, uint32_t entry);
+
+#endif

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A look at live workers, for what sends no signal: a task being stopped, a main thread that has gone while its process
+ * lives on (exec, pthread_exit), a claim that does not start, a process that does not die. Ticks only while workers are
+ * busy; the first task after a calm second nudges.
+ */
+#include <errno.h>
+#include <signal.h>
+#include "ring.h"
+#include "slot.h"
+#include "supervisor.h"
+#include "wake.h"
+
+static uint64_t word_at_hand(const struct pp__supervisor *s, uint32_t entry, struct pp__cell **cell)
+{
+	const struct pp__worker *line = s->shared->workers + entry;
+	uint64_t owner = pp__owner(entry, atomic_load(&line->incarnation)), word;
+	uint32_t slot = atomic_load(&line->cur);
+
+	if (slot >= s->shared->header->max_slots)
+		return 0;
+	*cell = s->shared->cells + slot;
+	word = pp__slot_look(*cell);
+	return pp__word_is_owned_by(word, owner) && !pp__state_is_end(pp__word_state(word)) ? word : 0;
+}
+
+/* The parent has stopped the task: the kill carries its identity, because the word says that this worker still has it
+ * and cannot leave it. */
+static void stop_if_asked(struct pp__supervisor *s, uint32_t entry, uint64_t word, int64_t now)
+{
+	struct pp__child *child = &s->children[entry];
+
+	if (pp__word_state(word) != PP__STOP_KILL && pp__word_state(word) != PP__STOP_REQUEUE)
+		return;
+	if (child->killed_ns || (child->term_ns && now - child->term_ns < PP__GRACE_NS))
+		return;
+	pp__kill_worker(s, entry, SIGKILL);
+}
+
+/* EOWNERDEAD says that the thread is gone; waitid says nothing yet, and after an exec it never will. */
+static void end_if_owner_gone(struct pp__supervisor *s, uint32_t entry, int64_t now)
+{
+	struct pp__child *child = &s->children[entry];
+
+	if (child->killed_ns)
+		return;
+	if (!child->marked_ns) {
+		if (pthread_mutex_trylock(&s->shared->workers[entry].life) != EOWNERDEAD)
+			return;
+		atomic_fetch_add(&s->shared->control->owner_deaths, 1);
+		child->marked_ns = now;
+	}
+	/* A process that dies is marked before it is torn down, which takes 18 ms per GiB: its status will come. */
+	if (now - child->marked_ns < PP__TICK_NS || !pp__lives_on(child->pid))
+		return;
+	child->owner_gone = true;
+	pp__kill_worker(s, entry, SIGKILL);
+}
+
+/* Claimed a second ago and not started: stopped, or frozen. The task goes to another. */
+static void take_back_claim(struct pp__supervisor *s, uint32_t entry, uint64_t word, struct pp__cell *cell, int64_t now)
+{
+	struct pp__child *child = &s->children[entry];
+
+	if (pp__word_state(word) != PP__CLAIMED) {
+		child->claimed_word = 0;
+		return;
+	}
+	if (word != child->claimed_word) {
+		child->claimed_word = word;
+		child->claimed_ns = now;
+		return;
+	}
+	if (now - child->claimed_ns < PP__STOPPED_NS)
+		return;
+	if (pp__slot_stop_claimed(cell, word & PP__OWNER_BITS))
+		pp__kill_worker(s, entry, SIGKILL);
+}
+
+static void visit(struct pp__supervisor *s, uint32_t entry, int64_t now)
+{
+	struct pp__child *child = &s->children[entry];
+	uint64_t tasks = atomic_load_explicit(&s->shared->workers[entry].tasks, memory_order_relaxed);
+	struct pp__cell *cell = NULL;
+	uint64_t word = word_at_hand(s, entry, &cell);
+
+	if (word || tasks != child->last_tasks)
+		s->busy_ns = now;
+	child->last_tasks = tasks;
+	if (word) {
+		stop_if_asked(s, entry, word, now);
+		take_back_claim(s, entry, word, cell, now);
+	}
+	if (atomic_load(&s->shared->workers[entry].phase) != PP__STARTING)
+		end_if_owner_gone(s, entry, now);
+	if (child->term_ns && !child->killed_ns && now - child->term_ns > PP__GRACE_NS)
+		pp__kill_worker(s, entry, SIGKILL);
+	if (child->killed_ns && now - child->killed_ns > PP__UNKILLABLE_NS)
+		pp__quarantine(s, entry);
+}
+
+void pp__patrol(struct pp__supervisor *s)
+{
+	int64_t now = pp__now_ns();
+
+	for (uint32_t i = 0; i < s->shared->header->entries; i++)
+		if (s->children[i].pid && !s->children[i].quarantined)
+			visit(s, i, now);
+	if (atomic_load(&s->shared->header->closing) && !s->closing_seen) {
+		s->closing_seen = true;
+		pp__wake_all(s->shared);
+	}
+}
+
+static bool is_waiting_for(const struct pp__supervisor *s)
+{
+	for (uint32_t i = 0; i < s->shared->header->entries; i++)
+		if ((s->children[i].marked_ns || s->children[i].killed_ns || s->children[i].term_ns) && !s->children[i].quarantined)
+			return true;
+	return false;
+}
+
+/*
+ * Without ticks, supervisor_sleeps is set first and the workers are looked at once more: one that started a task before
+ * it could see the flag is seen here, and one that starts later nudges.
+ */
+int64_t pp__patrol_timeout(struct pp__supervisor *s)
+{
+	int64_t now = pp__now_ns(), timeout = -1;
+
+	if (now - s->busy_ns < PP__CALM_NS || is_waiting_for(s) || atomic_load(&s->shared->header->closing))
+		timeout = PP__TICK_NS;
+	if (s->next_start_ns > now && (timeout < 0 || s->next_start_ns - now < timeout))
+		timeout = s->next_start_ns - now;
+	if (timeout >= 0)
+		return timeout;
+	atomic_store(&s->shared->control->supervisor_sleeps, 1);
+	pp__patrol(s);
+	return now - s->busy_ns < PP__CALM_NS ? PP__TICK_NS : -1;
+}

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * From a fork of the supervisor to a worker: nothing of the application's that could be disturbed stays reachable. Order
+ * matters at the start: first the tie to the supervisor, so that a worker whose supervisor dies meanwhile dies too.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdio_ext.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+#include "segment.h"
+#include "slot.h"
+#include "supervisor.h"
+#include "worker.h"
+
+static void do_nothing(int signal)
+{
+	(void)signal;
+}
+
+/* An empty handler rather than SIG_IGN, which a program that the task executes would inherit. */
+static void reset_signals(void)
+{
+	struct sigaction action = { .sa_handler = SIG_DFL };
+	sigset_t none;
+
+	for (int s = 1; s < NSIG; s++)
+		sigaction(s, &action, NULL);     /* fails for those that are not ours to set */
+	action.sa_handler = do_nothing;
+	action.sa_flags = SA_RESTART;
+	sigaction(SIGINT, &action, NULL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static int stdin_from_null(void)
+{
+	int fd = open("/dev/null", O_RDONLY);
+
+	if (fd < 0)
+		return -errno;
+	if (fd != STDIN_FILENO) {
+		if (dup2(fd, STDIN_FILENO) < 0)
+			return -errno;
+		close(fd);
+	}
+	return 0;
+}
+
+static void close_supervisors(const struct pp__boot *boot)
+{
+	if (boot->parent_pidfd >= 0)
+		close(boot->parent_pidfd);
+	if (boot->bell_fd >= 0)
+		close(boot->bell_fd);
+	if (boot->segment.fd >= 0)
+		close(boot->segment.fd);
+}
+
+int pp__worker_setup(struct pp__self *self, struct pp__supervisor *supervisor)
+{
+	struct pp__worker *line = self->line;
+	int rc;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != supervisor->pid)
+		_exit(0);                        /* it died before the line above */
+	self->pid = getpid();
+	self->supervisor = supervisor->pid;
+	self->mark = pp__process_mark();
+	self->incarnation = atomic_load(&line->incarnation);
+	self->owner = pp__owner(self->entry, self->incarnation);
+	atomic_store(&line->pid, self->pid);
+	setpgid(0, 0);
+	pthread_mutex_lock(&line->life);
+	close_supervisors(supervisor->boot);
+	rc = pp__segment_restrict(self->shared);
+	if (rc == 0)
+		rc = stdin_from_null();
+	reset_signals();
+	if (rc == 0)
+		rc = pp__crash_arm(self);
+	if (rc < 0) {
+		line->init_code = rc;
+		snprintf(line->text, PP__TEXT, "a worker could not be set up");
+		atomic_store(&line->phase, PP__INIT_FAILED);
+	}
+	return rc;
+}
+
+void pp__flush_output(void)
+{
+	if (__fpending(stdout))
+		fflush(stdout);
+	if (__fpending(stderr))
+		fflush(stderr);
+}

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Starting workers. How many is decided from the number that live and the number that the load asks for, never from a
+ * count of events, so that none is lost or started twice.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include "ring.h"
+#include "slot.h"
+#include "supervisor.h"
+#include "wake.h"
+
+#define BACK_OFF_NS     INT64_C(10000000)        /* after the first failure in a row; doubles */
+#define BACK_OFF_MAX    6
+
+static bool is_live(const struct pp__supervisor *s, uint32_t entry)
+{
+	const struct pp__child *child = &s->children[entry];
+
+	return child->pid && !child->quarantined && !child->killed_ns;
+}
+
+static int32_t seat_of(const struct pp__supervisor *s, uint32_t entry)
+{
+	int32_t seat = atomic_load(&s->shared->workers[entry].seat);
+
+	return seat < (int32_t)s->shared->header->max_workers ? seat : -1;
+}
+
+unsigned pp__seated(const struct pp__supervisor *s)
+{
+	unsigned n = 0;
+
+	for (uint32_t i = 0; i < s->shared->header->entries; i++)
+		n += is_live(s, i) && seat_of(s, i) >= 0
+		     && atomic_load(&s->shared->workers[i].phase) != PP__LEAVING;
+	return n;
+}
+
+static int32_t free_seat(const struct pp__supervisor *s)
+{
+	for (int32_t seat = 0; seat < (int32_t)s->shared->header->max_workers; seat++) {
+		bool taken = false;
+		for (uint32_t i = 0; i < s->shared->header->entries && !taken; i++)
+			taken = is_live(s, i) && seat_of(s, i) == seat;
+		if (!taken)
+			return seat;
+	}
+	return -1;
+}
+
+static uint32_t free_entry(const struct pp__supervisor *s)
+{
+	for (uint32_t i = 0; i < s->shared->header->entries; i++)
+		if (!s->children[i].pid && !s->children[i].quarantined)
+			return i;
+	return PP__NO_SLOT;
+}
+
+/* A robust mutex, so that the kernel marks the end of its owner. It is made anew for each incarnation, never unlocked. */
+static void prepare_line(const struct pp__supervisor *s, uint32_t entry, int32_t seat)
+{
+	struct pp__worker *line = s->shared->workers + entry;
+	pthread_mutexattr_t attributes;
+
+	pthread_mutexattr_init(&attributes);
+	pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+	pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+	pthread_mutex_init(&line->life, &attributes);
+	pthread_mutexattr_destroy(&attributes);
+	sem_init(&line->wake, 1, 0);
+	atomic_store(&line->cur, PP__NO_SLOT);
+	atomic_store(&line->tasks, 0);
+	line->init_code = 0;
+	line->text[0] = 0;
+	atomic_store(&line->seat, seat);
+	atomic_store(&line->phase, PP__STARTING);
+}
+
+static int spawn(struct pp__supervisor *s, int32_t seat)
+{
+	uint32_t entry = free_entry(s);
+	pid_t pid;
+
+	if (entry == PP__NO_SLOT)
+		return -EAGAIN;
+	prepare_line(s, entry, seat);
+	pid = fork();
+	if (pid == 0)
+		pp__enter_worker(s, entry);
+	if (pid < 0) {
+		atomic_store(&s->shared->workers[entry].phase, PP__GONE);
+		return -errno;
+	}
+	setpgid(pid, pid);               /* both sides do it: whoever comes first */
+	s->children[entry] = (struct pp__child){ .pid = pid };
+	atomic_store(&s->shared->workers[entry].pid, pid);
+	atomic_fetch_add(&s->shared->control->restarts, 1);
+	if (seat < 0)
+		atomic_store(&s->shared->control->spare, entry + 1);
+	return 0;
+}
+
+void pp__break_pool(struct pp__supervisor *s, int error, const char *text)
+{
+	struct pp__control *c = s->shared->control;
+
+	if (atomic_load(&c->broken))
+		return;
+	snprintf(c->broken_text, PP__TEXT, "%s", text);
+	atomic_store(&c->broken, error);
+	for (uint32_t i = 0; i < s->shared->header->entries; i++)
+		pp__kill_worker(s, i, SIGKILL);
+	sem_post(&c->bell);
+	atomic_fetch_add(&c->fd_requests, 1);
+}
+
+/* A start failed by fork, or by the initializer. In a row means: no initializer has succeeded in between. */
+void pp__count_start_failure(struct pp__supervisor *s, int error, const char *text, bool breaks_now)
+{
+	uint32_t initialized = atomic_load(&s->shared->control->initialized);
+	int32_t exponent;
+
+	if (initialized != s->initialized_at_failure)
+		s->failures = 0;
+	s->initialized_at_failure = initialized;
+	s->failures++;
+	if (breaks_now || s->failures >= s->shared->header->start_attempts) {
+		pp__break_pool(s, error, text);
+		return;
+	}
+	exponent = s->failures < BACK_OFF_MAX ? s->failures - 1 : BACK_OFF_MAX;
+	s->next_start_ns = pp__now_ns() + (BACK_OFF_NS << exponent);
+}
+
+static bool may_start(const struct pp__supervisor *s)
+{
+	return !atomic_load(&s->shared->control->broken) && pp__now_ns() >= s->next_start_ns;
+}
+
+static bool start_one(struct pp__supervisor *s, int32_t seat)
+{
+	char text[PP__TEXT];
+	int rc = spawn(s, seat);
+
+	if (rc == 0)
+		return true;
+	snprintf(text, sizeof text, "no worker can be started: fork: %s", strerror(-rc));
+	/* While others live the pool works on, slower; the count goes on from the last one that could be started. */
+	pp__count_start_failure(s, rc, text, false);
+	return false;
+}
+
+/* The seat of a dead worker goes to the spare; also one whose promoter died half-way. */
+static bool promote(struct pp__supervisor *s, int32_t seat)
+{
+	uint32_t spare = atomic_exchange(&s->shared->control->spare, 0);
+
+	if (!spare || spare > s->shared->header->entries || !is_live(s, spare - 1))
+		return false;
+	atomic_store(&s->shared->workers[spare - 1].seat, seat);
+	pp__wake_worker(s->shared, spare - 1);
+	return true;
+}
+
+static void seat_the_lost(struct pp__supervisor *s)
+{
+	uint32_t spare = atomic_load(&s->shared->control->spare);
+
+	for (uint32_t i = 0; i < s->shared->header->entries; i++) {
+		uint32_t phase = atomic_load(&s->shared->workers[i].phase);
+		if (!is_live(s, i) || i + 1 == spare || seat_of(s, i) >= 0 || phase > PP__LIVE)
+			continue;
+		if (atomic_load(&s->shared->workers[i].cur) != PP__NO_SLOT)
+			continue;        /* it had a seat and has handed it on: it is dying */
+		atomic_store(&s->shared->control->spare, i + 1);
+		return;
+	}
+}
+
+static unsigned wanted(const struct pp__supervisor *s)
+{
+	const struct pp__header *h = s->shared->header;
+	uint32_t n = atomic_load(&h->wanted);
+
+	if (atomic_load(&h->closing)) {
+		for (uint32_t i = 0; i < h->entries; i++)
+			if (atomic_load(&s->shared->workers[i].requeue))
+				return 1;
+		if (!pp__ring_has_ready(s->shared))
+			return 0;
+	}
+	return n < h->max_workers ? n : h->max_workers;
+}
+
+void pp__spawn_wanted(struct pp__supervisor *s)
+{
+	seat_the_lost(s);
+	while (pp__seated(s) < wanted(s)) {
+		int32_t seat = free_seat(s);
+		if (seat < 0 || (!promote(s, seat) && (!may_start(s) || !start_one(s, seat))))
+			break;
+	}
+	if (s->wants_spare && !atomic_load(&s->shared->control->spare) && may_start(s)
+	    && !atomic_load(&s->shared->header->closing))
+		start_one(s, -1);
+}

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The supervisor's loop: sleep until a child ends, a nudge comes, the parent ends or a look is due; then look at
+ * everything. What wakes it says nothing; each look reads the truth anew. All signals are blocked but while it
+ * sleeps, where SIGCHLD and the nudge end the sleep.
+ */
+#include "supervisor.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdio_ext.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+#include "ring.h"
+#include "slot.h"
+#include "wake.h"
+
+#define PARENT_LOOK_NS INT64_C(50000000)         /* where there is no pidfd */
+
+static void do_nothing(int signal)
+{
+	(void)signal;
+}
+
+/* Blocked signals never act: a Ctrl-C, a hang-up or a stop of the whole job is for the parent to decide. */
+static void hold_signals(void)
+{
+	struct sigaction action = { .sa_handler = do_nothing };
+	sigset_t all;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, NULL);
+	sigaction(SIGCHLD, &action, NULL);
+	sigaction(SIGURG, &action, NULL);
+}
+
+static bool parent_is_alive(const struct pp__supervisor *s)
+{
+	struct pollfd fd = { .fd = s->boot->parent_pidfd, .events = POLLIN };
+
+	if (fd.fd < 0)
+		return pp__is_alive(&s->boot->parent);
+	return poll(&fd, 1, 0) == 0 || fd.revents == 0;
+}
+
+static void ring_fd(struct pp__supervisor *s)
+{
+	if (s->boot->bell_fd >= 0 && write(s->boot->bell_fd, "", 1) < 0)
+		return;                  /* full: it is readable */
+}
+
+static void kill_all(struct pp__supervisor *s, int signal)
+{
+	for (uint32_t i = 0; i < s->shared->header->entries; i++) {
+		s->children[i].asked = s->children[i].pid;
+		pp__kill_worker(s, i, signal);
+	}
+}
+
+/* What the parent and the workers ask for by counters. */
+static void serve_requests(struct pp__supervisor *s)
+{
+	struct pp__header *h = s->shared->header;
+	uint32_t parent = atomic_load(&h->fd_requests), workers = atomic_load(&s->shared->control->fd_requests);
+	uint32_t kills = atomic_load(&h->kill_requests);
+
+	if (parent != s->fd_requests_parent || workers != s->fd_requests_workers)
+		ring_fd(s);
+	s->fd_requests_parent = parent;
+	s->fd_requests_workers = workers;
+	if (kills != s->kill_requests)
+		kill_all(s, (int)atomic_load(&h->kill_signal));
+	s->kill_requests = kills;
+}
+
+static bool has_work(const struct pp__supervisor *s)
+{
+	for (uint32_t i = 0; i < s->shared->header->entries; i++)
+		if (atomic_load(&s->shared->workers[i].requeue))
+			return true;
+	return pp__ring_has_ready(s->shared);
+}
+
+/* Closing, nobody left, nothing to do. What was broken ends as soon as its workers have. */
+static bool is_finished(struct pp__supervisor *s)
+{
+	if (pp__has_children(s))
+		return false;
+	if (atomic_load(&s->shared->control->broken))
+		return true;
+	return atomic_load(&s->shared->header->closing) && !has_work(s);
+}
+
+static void sleep_until_news(struct pp__supervisor *s)
+{
+	int64_t timeout = pp__patrol_timeout(s);
+	struct pollfd fd = { .fd = s->boot->parent_pidfd, .events = POLLIN };
+	struct timespec t;
+	sigset_t mask;
+
+	if (fd.fd < 0 && (timeout < 0 || timeout > PARENT_LOOK_NS))
+		timeout = PARENT_LOOK_NS;
+	t = (struct timespec){ .tv_sec = timeout / 1000000000, .tv_nsec = timeout % 1000000000 };
+	sigfillset(&mask);
+	sigdelset(&mask, SIGCHLD);
+	sigdelset(&mask, SIGURG);
+	ppoll(&fd, 1, timeout < 0 ? NULL : &t, &mask);
+	atomic_store(&s->shared->control->supervisor_sleeps, 0);
+}
+
+/* The parent has gone: nothing of the executor may stay. Bounded, for what cannot be killed. */
+static void end_everything(struct pp__supervisor *s)
+{
+	int64_t deadline = pp__now_ns() + PP__UNKILLABLE_NS;
+
+	while (pp__has_children(s) && pp__now_ns() < deadline) {
+		kill_all(s, SIGKILL);
+		pp__reap_all(s);
+		if (pp__has_children(s))
+			poll(NULL, 0, 1);
+	}
+	pp__kill_strangers(s);
+	pp__reap_all(s);
+}
+
+static void look_around(struct pp__supervisor *s)
+{
+	pp__reap_all(s);
+	serve_requests(s);
+	pp__patrol(s);
+	pp__spawn_wanted(s);
+}
+
+static int start(struct pp__supervisor *s, const struct pp__boot *boot)
+{
+	struct pp__control *c;
+	int rc;
+
+	hold_signals();
+	s->boot = boot;
+	s->shared = &boot->segment.shared;
+	s->pid = getpid();
+	rc = pp__segment_map_again(&boot->segment);
+	if (rc < 0)
+		return rc;
+	c = s->shared->control;
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	prctl(PR_SET_NAME, "procpool");
+	/* What the application had in its buffers is the application's to print. */
+	__fpurge(stdout);
+	__fpurge(stderr);
+	if (boot->bell_fd >= 0)
+		fcntl(boot->bell_fd, F_SETFL, O_NONBLOCK);
+	for (int i = 0; i < 2; i++)
+		if (boot->parent_fds[i] >= 0)
+			close(boot->parent_fds[i]);
+	atomic_store(&c->supervisor_pid, s->pid);
+	return 0;
+}
+
+int pp__supervisor_main(const struct pp__boot *boot)
+{
+	static struct pp__supervisor s;
+
+	struct pp__hello hello = { .error = start(&s, boot), .pid = getpid() };
+
+	if (write(boot->hello_fd, &hello, sizeof hello) != (ssize_t)sizeof hello || hello.error < 0)
+		return 1;
+	close(boot->hello_fd);
+	for (;;) {
+		look_around(&s);
+		if (is_finished(&s))
+			break;
+		sleep_until_news(&s);
+		if (!parent_is_alive(&s)) {
+			end_everything(&s);
+			return 0;
+		}
+	}
+	pp__kill_strangers(&s);
+	pp__reap_all(&s);
+	atomic_store(&s.shared->control->finished, 1);
+	ring_fd(&s);
+	return 0;
+}

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The supervisor's private books. It is single-threaded, so that forking stays safe however many threads the parent
+ * has; it alone starts workers, confirms deaths, settles what the dead had at hand, and replaces them. Recovery comes only
+ * after a confirmed death; recover first, start anew second.
+ */
+#ifndef PP_WORKER_SUPERVISOR_H
+#define PP_WORKER_SUPERVISOR_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+#include "door.h"
+
+struct pp__child {
+	pid_t    pid;            /* 0: the entry is free */
+	bool     owner_gone;     /* its main thread has ended or was replaced by exec: killed by us, settles as exited */
+	bool     asked;          /* the parent asked for its end: what it runs then ends as killed */
+	bool     quarantined;    /* did not die of SIGKILL: its entry is never used again */
+	int64_t  killed_ns;      /* when SIGKILL was sent; 0: not yet */
+	int64_t  marked_ns;      /* when the robust mutex was first seen to have lost its owner */
+	int64_t  term_ns;        /* when SIGTERM was sent */
+	uint64_t claimed_word;   /* a claim that has not become RUNNING, */
+	int64_t  claimed_ns;     /* and since when */
+	uint64_t last_tasks;
+};
+
+struct pp__supervisor {
+	const struct pp__boot   *boot;
+	const struct pp__shared *shared;
+	pid_t    pid;
+	struct pp__child children[PP__MAX_ENTRIES];
+	bool     wants_spare;            /* a first worker has died or been recycled */
+	bool     strangers;              /* something was reaped: orphans of it may be ours now */
+	int32_t  failures;               /* to start a worker, in a row */
+	uint32_t initialized_at_failure;
+	int64_t  next_start_ns;          /* back-off */
+	int64_t  busy_ns;                /* when a worker was last seen busy */
+	uint32_t kill_requests, fd_requests_parent, fd_requests_workers;
+	bool     closing_seen;
+};
+
+#define PP__TICK_NS      INT64_C(100000000)      /* while workers are busy: looks for what sends no signal */
+#define PP__CALM_NS      INT64_C(1000000000)     /* without a busy worker for so long: no more ticks */
+#define PP__STOPPED_NS   INT64_C(1000000000)     /* a claim that does not start for so long is taken back */
+#define PP__GRACE_NS     INT64_C(1000000000)     /* between SIGTERM and SIGKILL */
+#define PP__UNKILLABLE_NS INT64_C(1000000000)    /* after SIGKILL: quarantine */
+
+int  pp__supervisor_main(const struct pp__boot *boot);
+
+/* spawn.c: starting. Starts, or promotes, as many workers as the load asks for. */
+void pp__spawn_wanted(struct pp__supervisor *s);
+void pp__count_start_failure(struct pp__supervisor *s, int error, const char *text, bool breaks_now);
+unsigned pp__seated(const struct pp__supervisor *s);
+void pp__break_pool(struct pp__supervisor *s, int error, const char *text);
+
+/* bury.c: deaths. Reaps everything that has ended and settles what it had at hand. */
+void pp__reap_all(struct pp__supervisor *s);
+void pp__quarantine(struct pp__supervisor *s, uint32_t entry);
+void pp__kill_worker(struct pp__supervisor *s, uint32_t entry, int signal);
+void pp__kill_strangers(struct pp__supervisor *s);
+bool pp__has_children(const struct pp__supervisor *s);
+
+/* patrol.c: what needs a look at live workers. */
+void pp__patrol(struct pp__supervisor *s);
+/* Nanoseconds until the next look is due; -1: none. */
+int64_t pp__patrol_timeout(struct pp__supervisor *s);
+
+#endif

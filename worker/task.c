@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The task's side of the API: results and errors go straight to where the parent reads them, into memory that only this
+ * worker writes until it publishes. Up to PP__RESULT_INLINE bytes stand in the cell, up to PP__EXTENSION in the slot's
+ * extension, larger ones in units.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include "segment.h"
+#include "slot.h"
+#include "worker.h"
+
+#define KNOWN_PAGES 1024u        /* extension pages that this worker has found to have memory; a cache, may forget */
+
+void pp__task_begin(struct pp__self *self, uint32_t slot, uint64_t word)
+{
+	const struct pp__desc *desc = self->shared->descs + slot;
+	const char *name = "";
+
+	if (slot != PP__NO_SLOT && desc->name_size) {
+		name = desc->offset ? self->shared->base + desc->offset + ((desc->size + 15) & ~UINT64_C(15))
+		                    : (const char *)desc->bytes + PP__ARG_INLINE - desc->name_size;
+	}
+	self->task = (struct pp_task){ .self = self, .slot = slot, .generation = pp__word_generation(word),
+	                               .attempt = slot != PP__NO_SLOT ? desc->attempt : 0, .name = name };
+}
+
+/* A result that never came leaves no room claimed that the parent would not find: it frees what the cell notes. */
+static void drop_claim(struct pp_task *task)
+{
+	struct pp__cell *cell = task->self->shared->cells + task->slot;
+	uint64_t claim = atomic_load_explicit(&cell->claim, memory_order_relaxed);
+
+	if (claim) {
+		pp__units_release(task->self->shared, task->slot, task->generation, claim);
+		atomic_store(&cell->claim, 0);
+	}
+}
+
+static int extension_ready(struct pp_task *task, void *place)
+{
+	static uintptr_t known[KNOWN_PAGES];
+	uintptr_t page = (uintptr_t)place / PP__PAGE;
+	int rc;
+
+	(void)task;
+	if (known[page % KNOWN_PAGES] == page)
+		return 0;
+	rc = pp__memory_commit_at(place, PP__EXTENSION);
+	if (rc == 0 || rc == -EINVAL)
+		known[page % KNOWN_PAGES] = page;
+	return rc == -EINVAL ? 0 : rc;
+}
+
+/* Room for a result of size bytes; the one before is given up. */
+static int make_room(struct pp_task *task, uint64_t size, unsigned char **place)
+{
+	const struct pp__shared *shared = task->self->shared;
+	int64_t offset;
+
+	drop_claim(task);
+	if (size <= PP__RESULT_INLINE) {
+		*place = shared->cells[task->slot].result;
+		return 0;
+	}
+	if (size <= PP__EXTENSION) {
+		*place = shared->extensions + (uint64_t)task->slot * PP__EXTENSION;
+		return extension_ready(task, *place);
+	}
+	offset = pp__units_claim(shared, &task->self->cursor, task->slot, task->generation, size);
+	if (offset < 0)
+		return (int)offset;
+	*place = (unsigned char *)shared->base + offset;
+	return 0;
+}
+
+int pp_return(pp_task *task, const void *data, size_t size)
+{
+	unsigned char *place;
+	int rc;
+
+	if (!task)
+		return -EINVAL;
+	if (!data && size)
+		return task->error = -EINVAL;
+	if (task->slot == PP__NO_SLOT || task->raised)
+		return 0;
+	rc = make_room(task, size, &place);
+	if (rc < 0) {
+		task->size = 0;
+		return task->error = rc;
+	}
+	if (size)
+		memcpy(place, data, size);
+	task->size = size;
+	return 0;
+}
+
+/* In the initializer the message is kept for the reason why the pool is broken. */
+static void keep_text(struct pp_task *task, const char *message)
+{
+	snprintf(task->self->line->text, PP__TEXT, "%s", message);
+}
+
+/* Stored as: length of the message : 4 bytes, message and NUL, padding to 8, detail. */
+static void store_raise(struct pp_task *task, const char *message, const void *data, size_t size)
+{
+	uint32_t length = (uint32_t)strlen(message);
+	uint64_t detail = (sizeof length + length + 1 + 7) & ~UINT64_C(7);
+	unsigned char *place;
+
+	task->size = 0;
+	if (task->slot == PP__NO_SLOT) {
+		keep_text(task, message);
+		return;
+	}
+	if (size > SIZE_MAX - detail || make_room(task, detail + size, &place) < 0)
+		return;                  /* no room: the code alone remains */
+	memcpy(place, &length, sizeof length);
+	memcpy(place + sizeof length, message, length + 1);
+	if (size)
+		memcpy(place + detail, data, size);
+	task->size = detail + size;
+}
+
+static int raise_with(struct pp_task *task, int code, const void *data, size_t size, const char *format, va_list list)
+{
+	char message[PP__MESSAGE_MAX + 1] = "";
+
+	if (code == 0)
+		code = PP_ERAISED;
+	if (!task)
+		return code;
+	if (format)
+		vsnprintf(message, sizeof message, format, list);
+	task->raised = true;
+	task->raise_code = code;
+	store_raise(task, message, data, data ? size : 0);
+	return code;
+}
+
+int pp_raisev(pp_task *task, int code, const char *format, va_list arguments)
+{
+	return raise_with(task, code, NULL, 0, format, arguments);
+}
+
+int pp_raise(pp_task *task, int code, const char *format, ...)
+{
+	va_list list;
+
+	va_start(list, format);
+	code = raise_with(task, code, NULL, 0, format, list);
+	va_end(list);
+	return code;
+}
+
+int pp_raise_data(pp_task *task, int code, const void *data, size_t size, const char *format, ...)
+{
+	va_list list;
+
+	va_start(list, format);
+	code = raise_with(task, code, data, size, format, list);
+	va_end(list);
+	return code;
+}
+
+/* The function's int decides; but a result that could not be stored is never taken for one that was empty. */
+void pp__task_end(struct pp_task *task, int rc)
+{
+	struct pp__cell *cell = task->self->shared->cells + task->slot;
+
+	if (task->error)
+		rc = task->error;
+	else if (rc == 0 && task->raised)
+		rc = task->raise_code;
+	if (rc != 0 && !task->raised) {
+		drop_claim(task);
+		task->size = 0;
+	}
+	cell->code = rc;
+	cell->size = task->size;
+	cell->check = pp__result_check(task->self->shared->header, task->slot, task->generation, task->size, rc,
+	                               atomic_load_explicit(&cell->claim, memory_order_relaxed));
+}
+
+int pp_task_worker(const pp_task *task)
+{
+	return task ? atomic_load(&task->self->line->seat) : -1;
+}
+
+unsigned pp_task_attempt(const pp_task *task)
+{
+	return task ? task->attempt : 0;
+}
+
+const char *pp_task_name(const pp_task *task)
+{
+	return task ? task->name : "";
+}
+
+void pp_task_set_worker_data(pp_task *task, void *data)
+{
+	if (task)
+		task->self->data = data;
+}
+
+void *pp_task_worker_data(const pp_task *task)
+{
+	return task ? task->self->data : NULL;
+}

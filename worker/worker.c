@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The life of a worker: initializer; look for a task, claim it, run it, publish its end; finalizer. A SIGKILL may come
+ * between any two instructions; what it leaves behind stands beside each step.
+ */
+#include "worker.h"
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include "ring.h"
+#include "slot.h"
+#include "supervisor.h"
+#include "wake.h"
+
+#define SPIN_LOOKS 200           /* some microseconds: less than a sleep and a wake cost */
+
+/* Killed before the claim: still READY, others take it. Killed after it: the supervisor finds it through cur, and puts
+ * it back. cur is stored first, so that there is no instant at which the owner is known to nobody. */
+static uint64_t claim(struct pp__self *self, uint32_t slot)
+{
+	atomic_store_explicit(&self->line->cur, slot, memory_order_release);
+	return pp__slot_claim(self->shared->cells + slot, self->owner);
+}
+
+/* What the supervisor has put back comes first. A word is cleared after the claim; if that claim fails, it was stale. */
+static uint64_t claim_requeued(struct pp__self *self, uint32_t *slot)
+{
+	uint32_t seen = atomic_load(&self->shared->control->requeued), held;
+	uint64_t word;
+
+	if (seen == self->requeued_seen)
+		return 0;
+	for (uint32_t i = 0; i < self->shared->header->entries; i++) {
+		held = atomic_load(&self->shared->workers[i].requeue);
+		if (!held || held > self->shared->header->max_slots)
+			continue;
+		*slot = held - 1;
+		word = claim(self, *slot);
+		atomic_compare_exchange_strong(&self->shared->workers[i].requeue, &held, 0);
+		if (word)
+			return word;
+	}
+	self->requeued_seen = seen;
+	return 0;
+}
+
+/* Killed between the claim and the pass: the next one passes the entry, which is stale then. */
+static uint64_t claim_ring(struct pp__self *self, uint32_t *slot)
+{
+	uint64_t head, word;
+
+	while ((*slot = pp__ring_peek(self->shared, &head)) != PP__NO_SLOT) {
+		word = claim(self, *slot);
+		pp__ring_pass(self->shared, head);
+		if (word)
+			return word;
+	}
+	return 0;
+}
+
+static uint64_t look(struct pp__self *self, uint32_t *slot)
+{
+	uint64_t word = claim_requeued(self, slot);
+
+	return word ? word : claim_ring(self, slot);
+}
+
+/* The first claim after a wake: lets another be woken, wakes one if there is more, and sees to it that the supervisor
+ * ticks while tasks run. */
+static void stop_searching(struct pp__self *self)
+{
+	const struct pp__shared *shared = self->shared;
+
+	pp__sleepers_leave(shared, self->entry);
+	if (pp__searching_end(shared, self->entry) && pp__ring_has_ready(shared))
+		pp__wake_one(shared);
+	if (atomic_load_explicit(&shared->control->supervisor_sleeps, memory_order_relaxed))
+		pp__nudge_supervisor(shared);
+}
+
+static bool is_closing(const struct pp__self *self)
+{
+	return atomic_load(&self->shared->header->closing) != PP__OPEN;
+}
+
+/* Looks a while longer before it sleeps: a task that follows at once then costs no system call. */
+static uint64_t spin(struct pp__self *self, uint32_t *slot)
+{
+	uint64_t word = 0;
+
+	for (int i = 0; i < SPIN_LOOKS && !word; i++) {
+		__builtin_ia32_pause();
+		word = look(self, slot);
+	}
+	return word;
+}
+
+/* Sleeps until there is a task, and claims it; 0 when the executor is closing and there is none. */
+static uint64_t await_task(struct pp__self *self, uint32_t *slot)
+{
+	uint64_t word = spin(self, slot);
+
+	while (!word) {
+		bool closing = is_closing(self);
+		while (sem_trywait(&self->line->wake) == 0)
+			;                        /* tokens from before this look say nothing */
+		pp__searching_end(self->shared, self->entry);
+		pp__sleepers_enter(self->shared, self->entry);
+		word = look(self, slot);
+		if (word || closing)
+			break;
+		pp__sem_wait(&self->line->wake, PP__NEVER);
+		word = look(self, slot);
+	}
+	stop_searching(self);
+	self->now_ns = pp__now_ns();
+	return word;
+}
+
+/* Killed before the publish: failed, with the cause. Killed after it: the result stands; the supervisor announces it. */
+static void run(struct pp__self *self, uint32_t slot, uint64_t word)
+{
+	struct pp__cell *cell = self->shared->cells + slot;
+	const struct pp__desc *desc = self->shared->descs + slot;
+	const void *data = desc->offset ? self->shared->base + desc->offset : (const void *)desc->bytes;
+	int rc;
+
+	pp__task_begin(self, slot, word);
+	word = pp__slot_run(cell, word);
+	if (!word) {
+		if (pp__word_state(pp__slot_look(cell)) == PP__STOP_REQUEUE)
+			_exit(0);                /* it was taken for dead; the supervisor waits for that */
+		return;                          /* cancelled in between: dropped, and not touched again */
+	}
+	cell->who = pp__who_make(self->pid, atomic_load_explicit(&self->line->seat, memory_order_relaxed));
+	cell->start_ns = (uint64_t)self->now_ns;
+	self->tasks++;
+	atomic_store_explicit(&self->line->tasks, self->tasks, memory_order_relaxed);
+	rc = desc->fn(&self->task, data, desc->size);
+	if (!pp__is_owner_process(self->mark, self->pid))
+		_exit(0);                        /* a child of the task came back from it: the future is not its own */
+	pp__flush_output();
+	self->now_ns = pp__now_ns();
+	cell->end_ns = (uint64_t)self->now_ns;
+	pp__task_end(&self->task, rc);
+	word = pp__slot_publish(cell, word);
+	if (!word)
+		_exit(0);                        /* being stopped: the signal is on its way, and no other task may get it */
+	pp__announce_end(self->shared, slot, word);
+}
+
+/* A spare has run the initializer, and waits for the seat of one that died. false: the executor is closing. */
+static bool await_seat(struct pp__self *self)
+{
+	while (atomic_load(&self->line->seat) < 0) {
+		if (is_closing(self))
+			return false;
+		pp__sem_wait(&self->line->wake, PP__NEVER);
+	}
+	return true;
+}
+
+static void work(struct pp__self *self)
+{
+	uint64_t limit = self->shared->header->max_tasks, word;
+	uint32_t slot = PP__NO_SLOT;
+
+	if (!await_seat(self))
+		return;
+	self->now_ns = pp__now_ns();
+	word = look(self, &slot);
+	if (word)
+		stop_searching(self);
+	for (;;) {
+		if (!word)
+			word = await_task(self, &slot);
+		if (!word)
+			return;
+		run(self, slot, word);
+		if (limit && self->tasks >= limit)
+			return;
+		word = look(self, &slot);
+	}
+}
+
+/* The initializer and the finalizer have a task's shape, but no slot: what they return goes nowhere. */
+static int run_hook(struct pp__self *self, pp_fn *fn)
+{
+	const struct pp__header *h = self->shared->header;
+	int rc;
+
+	pp__task_begin(self, PP__NO_SLOT, 0);
+	rc = fn(&self->task, self->shared->base + (h->init_offset ? h->init_offset : h->descs), h->init_size);
+	pp__flush_output();
+	if (rc == 0 && self->task.raised)
+		rc = self->task.raise_code;
+	return rc;
+}
+
+static bool initialize(struct pp__self *self)
+{
+	pp_fn *initializer = self->shared->header->initializer;
+	int rc = initializer ? run_hook(self, initializer) : 0;
+
+	if (rc != 0) {
+		self->line->init_code = rc;
+		atomic_store(&self->line->phase, PP__INIT_FAILED);
+		return false;
+	}
+	atomic_store(&self->line->phase, PP__LIVE);
+	atomic_fetch_add(&self->shared->control->initialized, 1);
+	if (self->shared->header->flags & PP_START_ALL)
+		sem_post(&self->shared->control->bell);  /* create waits for it */
+	return true;
+}
+
+int pp__worker_main(struct pp__supervisor *supervisor, uint32_t entry)
+{
+	static struct pp__self self;             /* not on the stack: a task may overrun that */
+
+	self = (struct pp__self){ .shared = supervisor->shared, .line = supervisor->shared->workers + entry,
+	                          .entry = entry };
+	if (pp__worker_setup(&self, supervisor) < 0)
+		return 1;
+	if (!initialize(&self))
+		return 1;
+	work(&self);
+	pp__promote_spare(&self);
+	atomic_store(&self.line->phase, PP__LEAVING);
+	pp__sleepers_leave(self.shared, entry);
+	if (self.shared->header->finalizer)
+		run_hook(&self, self.shared->header->finalizer);
+	return 0;
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/* A worker's private half, and the parts of which its life is made. */
+#ifndef PP_WORKER_WORKER_H
+#define PP_WORKER_WORKER_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+#include "layout.h"
+#include "units.h"
+
+struct pp__supervisor;
+
+struct pp_task {
+	struct pp__self *self;
+	uint32_t slot;                   /* PP__NO_SLOT in the initializer and the finalizer */
+	uint32_t generation;
+	unsigned attempt;
+	const char *name;
+	int      error;                  /* of a pp_return that failed; 0 */
+	bool     raised;
+	int      raise_code;
+	uint64_t size;                   /* of the result stored so far */
+};
+
+struct pp__self {
+	const struct pp__shared *shared;
+	struct pp__worker *line;
+	uint32_t  entry, incarnation;
+	uint64_t  owner;                 /* as in slot words */
+	pid_t     pid;                   /* hooks and handlers compare it: children of a task inherit them */
+	_Atomic int *mark;               /* pp__process_mark: tells the same without a system call */
+	pid_t     supervisor;
+	void     *data;                  /* pp_task_set_worker_data */
+	uint64_t  tasks;
+	int64_t   now_ns;                /* of the last look at the clock */
+	uint32_t  requeued_seen;
+	struct pp__unit_cursor cursor;
+	_Atomic int dying;               /* a thread is in the crash handler or the exit hook */
+	struct pp_task task;
+};
+
+int pp__worker_main(struct pp__supervisor *supervisor, uint32_t entry);
+
+/* setup.c: turns a fresh fork of the supervisor into a worker. 0 or negative errno. */
+int  pp__worker_setup(struct pp__self *self, struct pp__supervisor *supervisor);
+/* Writes out what the task printed: before its end is published, so that nothing is lost or printed twice. */
+void pp__flush_output(void);
+
+/* crash.c: the handlers and hooks that settle the future of a task which takes the process with it. */
+int  pp__crash_arm(struct pp__self *self);
+
+/* promote.c: hands this worker's seat to the spare, if there is one; from handlers too. */
+void pp__promote_spare(struct pp__self *self);
+
+/* task.c: what a result needs at the end of a task. */
+void pp__task_begin(struct pp__self *self, uint32_t slot, uint64_t word);
+void pp__task_end(struct pp_task *task, int rc);
+
+#endif
