@@ -37,14 +37,14 @@ else
 	echo 'skipped: it was not built, because libpng was not found'
 fi
 
-heading 'eventloop: lines in upper case; the third one crashes its task'
-printf '%s\n' one two crash three four >&2
-echo '----' >&2
-printf '%s\n' one two crash three four | {
-	expect 0 "$EXAMPLES_BUILDDIR/eventloop"
-	exit "$failures"
-}
-failures=$?
+heading 'eventloop: one, two, crash, three and four in upper case, but for the one that crashes its task'
+expect 0 "$EXAMPLES_BUILDDIR/eventloop" <<END
+one
+two
+crash
+three
+four
+END
 
 echo
 if [ "$failures" -ne 0 ]; then

@@ -5,6 +5,7 @@
  */
 #include "ring.h"
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include "slot.h"
 
@@ -73,35 +74,65 @@ static bool is_ready(const struct pp__shared *shared, uint32_t slot)
 }
 
 /*
+ * The slots that are READY, each once, latest entry first. A slot may have come round while stale entries of its earlier
+ * lives stand here; only the latest is its place in the order. Returns how many, or -ENOMEM.
+ */
+static int64_t collect_live(const struct pp__ring_writer *w, const struct pp__shared *shared, uint64_t first,
+                            uint32_t **slots)
+{
+	uint32_t max = shared->header->max_slots;
+	unsigned char *seen = calloc(max / 8 + 1, 1);
+	int64_t live = 0;
+
+	*slots = malloc((w->tail - first + 1) * sizeof **slots);
+	if (!seen || !*slots) {
+		free(seen);
+		free(*slots);
+		return -ENOMEM;
+	}
+	for (uint64_t p = w->tail; p-- != first; ) {
+		uint32_t slot = (uint32_t)atomic_load(entry_at(shared, w->which, p));
+		if (slot >= max || seen[slot / 8] & 1u << slot % 8 || !is_ready(shared, slot))
+			continue;
+		seen[slot / 8] |= (unsigned char)(1u << slot % 8);
+		(*slots)[live++] = slot;
+	}
+	free(seen);
+	return live;
+}
+
+/*
  * Moves what is READY to the other array, larger when more than half of this one is. Workers that hold an old head find
  * candidates there that are good or stale, and fail to move it. Where the head was forged, all entries are looked at.
  */
 static int rebuild(struct pp__ring_writer *w, const struct pp__segment *segment)
 {
 	const struct pp__shared *shared = &segment->shared;
-	uint64_t oldest = w->tail > w->capacity ? w->tail - w->capacity : 0, first, live = 0, capacity = w->capacity;
+	uint64_t oldest = w->tail > w->capacity ? w->tail - w->capacity : 0, first, capacity = w->capacity;
+	uint32_t *slots;
+	int64_t live;
 	int rc;
 
 	first = pp__ring_is_sane(w, shared) ? head_position(atomic_load(&shared->control->head)) : oldest;
-	for (uint64_t p = first; p != w->tail; p++)
-		live += is_ready(shared, (uint32_t)atomic_load(entry_at(shared, w->which, p)));
-	while (live * 2 >= capacity)
+	live = collect_live(w, shared, first, &slots);
+	if (live < 0)
+		return (int)live;
+	while ((uint64_t)live * 2 >= capacity)
 		capacity *= 2;
 	rc = prepare_array(segment, !w->which, capacity);
+	for (int64_t i = 0; rc == 0 && i < live; i++) {
+		uint64_t position = w->tail + (uint64_t)i;
+		atomic_store_explicit(entry_at(shared, !w->which, position), entry_make(position, slots[live - 1 - i]),
+		                      memory_order_release);
+	}
+	free(slots);
 	if (rc < 0)
 		return rc;
-	live = 0;
-	for (uint64_t p = first; p != w->tail; p++) {
-		uint32_t slot = (uint32_t)atomic_load(entry_at(shared, w->which, p));
-		if (is_ready(shared, slot) && live < capacity)
-			atomic_store_explicit(entry_at(shared, !w->which, w->tail + live),
-			                      entry_make(w->tail + live, slot), memory_order_release), live++;
-	}
 	w->which = !w->which;
 	w->capacity = capacity;
 	atomic_store(&shared->control->head, w->tail << 1 | w->which);
 	w->limit = w->tail + capacity;
-	w->tail += live;
+	w->tail += (uint64_t)live;
 	return 0;
 }
 

@@ -42,11 +42,21 @@ static int open_named(void)
 	return fd;
 }
 
+/* A memfd is born open to all; only through /proc/PID/fd, but that is one way too many. */
+static int open_memfd(void)
+{
+	int fd = memfd_create("procpool", MFD_CLOEXEC);
+
+	if (fd >= 0)
+		fchmod(fd, 0600);
+	return fd;
+}
+
 static int open_object(enum pp__backing backing)
 {
 	switch (backing) {
 	case PP__BACKING_TMPFILE: return open_tmpfile();
-	case PP__BACKING_MEMFD:   return memfd_create("procpool", MFD_CLOEXEC);
+	case PP__BACKING_MEMFD:   return open_memfd();
 	default:                  return open_named();
 	}
 }

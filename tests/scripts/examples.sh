@@ -4,7 +4,8 @@
 # EXAMPLES_BUILDDIR is where the programs are, EXAMPLES_SRCDIR where their sources and samples are.
 
 : "${EXAMPLES_BUILDDIR:?is not set}" "${EXAMPLES_SRCDIR:?is not set}"
-export EXAMPLES_BUILDDIR
+LC_ALL=C
+export EXAMPLES_BUILDDIR LC_ALL
 futures=$EXAMPLES_BUILDDIR/futures
 pngcheck=$EXAMPLES_BUILDDIR/pngcheck
 eventloop=$EXAMPLES_BUILDDIR/eventloop

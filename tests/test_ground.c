@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * White box: the ground that both sides stand on, in one process. Backings of the segment, words of slots, the ring, and
+ * units for results against a plain model.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "arguments.h"
+#include "ring.h"
+#include "segment.h"
+#include "slot.h"
+#include "support.h"
+#include "units.h"
+
+static struct pp__segment segment;
+static struct pp__ring_writer writer;
+
+/* Room for the first slots, as slots.c gives it. */
+static void make_segment(unsigned backings)
+{
+	const struct pp__header *h;
+
+	ck_assert_int_eq(pp__segment_create(&segment, backings, 4), 0);
+	h = segment.shared.header;
+	ck_assert_int_eq(pp__memory_commit(&segment, h->cells, 8192 * sizeof(struct pp__cell)), 0);
+	ck_assert_int_eq(pp__ring_init(&writer, &segment), 0);
+}
+
+static void check_backing(enum pp__backing backing)
+{
+	struct stat st;
+
+	make_segment(backing);
+	ck_assert_int_eq(segment.backing, backing);
+	ck_assert_int_eq(fstat(segment.fd, &st), 0);
+	ck_assert_uint_eq(st.st_mode & 0777, 0600);
+	if (backing != PP__BACKING_MEMFD)
+		ck_assert_uint_eq(st.st_nlink, 0);
+	ck_assert_uint_eq(segment.shared.header->magic, PP__MAGIC);
+	pp__segment_destroy(&segment);
+}
+
+START_TEST(backing_tmpfile)
+{
+	check_backing(PP__BACKING_TMPFILE);
+}
+END_TEST
+
+START_TEST(backing_memfd)
+{
+	check_backing(PP__BACKING_MEMFD);
+}
+END_TEST
+
+START_TEST(backing_named)
+{
+	check_backing(PP__BACKING_NAMED);
+}
+END_TEST
+
+START_TEST(word_of_another_slot_is_invalid)
+{
+	const struct pp__header *h;
+	unsigned valid = 0;
+
+	make_segment(PP__BACKING_MEMFD);
+	h = segment.shared.header;
+	ck_assert(pp__word_is_valid(h, 7, 3, pp__word_make(h, 7, 3, PP__READY)));
+	ck_assert(pp__word_is_valid(h, 7, 3, pp__word_make(h, 7, 3, PP__READY) | PP__WANTS));
+	ck_assert(!pp__word_is_valid(h, 7, 4, pp__word_make(h, 7, 3, PP__READY)));
+	for (uint32_t i = 0; i < 4096; i++)
+		valid += pp__word_is_valid(h, i, 3, pp__word_make(h, 7, 3, PP__READY));
+	ck_assert_uint_le(valid, 8);     /* 12 bits of check: one in 4096 by chance, and slot 7 itself */
+	pp__segment_destroy(&segment);
+}
+END_TEST
+
+static struct pp__cell *ready(uint32_t slot)
+{
+	struct pp__cell *cell = segment.shared.cells + slot;
+
+	pp__slot_ready(cell, pp__word_make(segment.shared.header, slot, 1, PP__READY));
+	return cell;
+}
+
+START_TEST(edges_exist_once)
+{
+	struct pp__cell *cell;
+	uint64_t me = pp__owner(2, 9), other = pp__owner(3, 9), word;
+
+	make_segment(PP__BACKING_MEMFD);
+	cell = ready(5);
+	word = pp__slot_claim(cell, me);
+	ck_assert_uint_ne(word, 0);
+	ck_assert_uint_eq(pp__slot_claim(cell, other), 0);
+	ck_assert_uint_eq(pp__slot_requeue(cell, other), 0);
+	ck_assert_uint_ne(pp__slot_want(cell, 1, PP__WANT_WAKE), 0);
+	word = pp__slot_run(cell, word);         /* a want in between is no reason to fail */
+	ck_assert_uint_eq(word & PP__WANTS, PP__WANT_WAKE);
+	ck_assert_uint_eq(pp__slot_cancel(cell, 1), 0);
+	ck_assert_uint_eq(pp__slot_stop(cell, 2), 0);
+	ck_assert_uint_ne(pp__slot_stop(cell, 1), 0);
+	ck_assert_uint_eq(pp__slot_publish(cell, word), 0);
+	ck_assert_uint_eq(pp__slot_killed(cell, other), 0);
+	ck_assert_uint_ne(pp__slot_killed(cell, me), 0);
+	ck_assert_uint_eq(pp__slot_want(cell, 1, PP__WANT_PUSH), 0);
+	ck_assert_uint_eq(pp__slot_break(cell, 1), 0);
+	pp__segment_destroy(&segment);
+}
+END_TEST
+
+/* Takes what the ring offers, as a worker does. */
+static uint32_t take(void)
+{
+	uint64_t head;
+	uint32_t slot;
+
+	while ((slot = pp__ring_peek(&segment.shared, &head)) != PP__NO_SLOT) {
+		bool won = pp__slot_claim(segment.shared.cells + slot, pp__owner(0, 0)) != 0;
+		pp__ring_pass(&segment.shared, head);
+		if (won)
+			return slot;
+	}
+	return PP__NO_SLOT;
+}
+
+static void cancel(uint32_t slot)
+{
+	ck_assert_uint_ne(pp__slot_cancel(segment.shared.cells + slot, 1), 0);
+}
+
+START_TEST(ring_keeps_order_over_growth)
+{
+	make_segment(PP__BACKING_MEMFD);
+	for (uint32_t i = 0; i < 8000; i++) {
+		ready(i);
+		ck_assert_int_eq(pp__ring_push(&writer, &segment, i), 0);
+	}
+	for (uint32_t i = 0; i < 8000; i++)
+		ck_assert_uint_eq(take(), i);
+	ck_assert_uint_eq(take(), PP__NO_SLOT);
+	ck_assert(!pp__ring_has_ready(&segment.shared));
+	pp__segment_destroy(&segment);
+}
+END_TEST
+
+/* One live entry at the front, and stale ones without end behind it: the ring does not grow for them. */
+START_TEST(ring_drops_stale_entries)
+{
+	make_segment(PP__BACKING_MEMFD);
+	ready(0);
+	ck_assert_int_eq(pp__ring_push(&writer, &segment, 0), 0);
+	for (int i = 0; i < 100000; i++) {
+		ready(1);
+		ck_assert_int_eq(pp__ring_push(&writer, &segment, 1), 0);
+		cancel(1);
+	}
+	ck_assert_uint_eq(writer.capacity, 4096);
+	ck_assert_uint_eq(take(), 0);
+	ck_assert_uint_eq(take(), PP__NO_SLOT);
+	pp__segment_destroy(&segment);
+}
+END_TEST
+
+/* A worker that holds an old head, from before the ring was written anew, moves nothing. */
+START_TEST(ring_old_head_moves_nothing)
+{
+	uint64_t old;
+
+	make_segment(PP__BACKING_MEMFD);
+	ready(0);
+	ck_assert_int_eq(pp__ring_push(&writer, &segment, 0), 0);
+	ck_assert_uint_eq(pp__ring_peek(&segment.shared, &old), 0);
+	for (uint32_t i = 1; i < 5000; i++) {
+		ready(i);
+		ck_assert_int_eq(pp__ring_push(&writer, &segment, i), 0);
+	}
+	pp__ring_pass(&segment.shared, old);
+	for (uint32_t i = 0; i < 5000; i++)
+		ck_assert_uint_eq(take(), i);
+	pp__segment_destroy(&segment);
+}
+END_TEST
+
+/* A forged head loses nothing that is pushed afterwards, and the entries before it are found again. */
+START_TEST(ring_heals_forged_head)
+{
+	uint32_t found = 0;
+
+	make_segment(PP__BACKING_MEMFD);
+	for (uint32_t i = 0; i < 100; i++) {
+		ready(i);
+		ck_assert_int_eq(pp__ring_push(&writer, &segment, i), 0);
+	}
+	atomic_store(&segment.shared.control->head, UINT64_C(0x123456789abcdef0));
+	ck_assert(!pp__ring_is_sane(&writer, &segment.shared));
+	for (uint32_t i = 100; i < 8000; i++) {
+		ready(i);
+		ck_assert_int_eq(pp__ring_push(&writer, &segment, i), 0);
+	}
+	while (take() != PP__NO_SLOT)
+		found++;
+	ck_assert_uint_eq(found, 8000);
+	pp__segment_destroy(&segment);
+}
+END_TEST
+
+#define PLACES 64
+
+struct place { int64_t offset; uint64_t size, claim; };
+
+static bool overlaps(const struct place *a, const struct place *b)
+{
+	return a->offset && b->offset && a->offset < b->offset + (int64_t)b->size
+	       && b->offset < a->offset + (int64_t)a->size;
+}
+
+static uint64_t random_size(void)
+{
+	static const uint64_t edges[] = { 257, 4095, 4096, 4097, 65535, 65536, 65537, 1 << 20, (1 << 20) + 1, 3 << 20 };
+
+	return rand() % 2 ? edges[rand() % 10] : 257 + (uint64_t)(rand() % 200000);
+}
+
+/* Random claims and releases: no two overlap, each is where the books say, and in the end all is free. */
+START_TEST(units_against_model)
+{
+	struct pp__unit_cursor cursor = { 0, 0 };
+	struct place places[PLACES] = { { 0 } };
+
+	make_segment(PP__BACKING_MEMFD);
+	srand(4711);
+	for (int round = 0; round < 4000; round++) {
+		uint32_t i = (uint32_t)(rand() % PLACES);
+		struct place *p = &places[i];
+		if (p->offset) {
+			ck_assert(pp__units_are_owned(&segment.shared, i, 1, p->claim, p->size));
+			ck_assert(!pp__units_are_owned(&segment.shared, i, 2, p->claim, p->size));
+			pp__units_release(&segment.shared, i, 1, p->claim);
+			ck_assert(!pp__units_are_owned(&segment.shared, i, 1, p->claim, p->size));
+			p->offset = 0;
+			continue;
+		}
+		p->size = random_size();
+		p->offset = pp__units_claim(&segment.shared, &cursor, i, 1, p->size);
+		ck_assert_msg(p->offset > 0, "seed 4711, round %d: %lld", round, (long long)p->offset);
+		p->claim = atomic_load(&segment.shared.cells[i].claim);
+		segment.shared.base[p->offset] = 1;
+		segment.shared.base[p->offset + (int64_t)p->size - 1] = 1;
+		for (uint32_t k = 0; k < PLACES; k++)
+			ck_assert_msg(k == i || !overlaps(p, &places[k]), "seed 4711, round %d", round);
+	}
+	pp__segment_destroy(&segment);
+}
+END_TEST
+
+START_TEST(units_forged_claims)
+{
+	make_segment(PP__BACKING_MEMFD);
+	ck_assert(!pp__units_are_owned(&segment.shared, 1, 1, 0, 300));
+	ck_assert(!pp__units_are_owned(&segment.shared, 1, 1, UINT64_MAX, 300));
+	ck_assert(!pp__units_are_owned(&segment.shared, 1, 1, (UINT64_C(1) << 32) | UINT32_MAX, 300));
+	pp__units_release(&segment.shared, 1, 1, UINT64_MAX);
+	pp__segment_destroy(&segment);
+}
+END_TEST
+
+START_TEST(arguments_reuse_places)
+{
+	struct pp__arguments arguments;
+	int64_t first, second;
+
+	make_segment(PP__BACKING_MEMFD);
+	pp__arguments_init(&arguments, segment.shared.header);
+	first = pp__arguments_take(&arguments, &segment, 1000);
+	second = pp__arguments_take(&arguments, &segment, 1000);
+	ck_assert_int_gt(first, 0);
+	ck_assert_int_ne(first, second);
+	ck_assert_int_eq(first % 64, 0);
+	pp__arguments_give(&arguments, &segment, (uint64_t)first, 1000);
+	ck_assert_int_eq(pp__arguments_take(&arguments, &segment, 900), first);
+	ck_assert_int_eq(pp__arguments_take(&arguments, &segment, UINT64_MAX / 2), -ENOMEM);
+	ck_assert_int_eq(pp__arguments_take(&arguments, &segment, segment.size), -ENOMEM);
+	pp__arguments_destroy(&arguments);
+	pp__segment_destroy(&segment);
+}
+END_TEST
+
+static Suite *make_suite(void)
+{
+	Suite *suite = suite_create("ground");
+	TCase *shared = support_tcase(suite, "segment"), *slot = support_tcase(suite, "slot");
+	TCase *ring = support_tcase(suite, "ring"), *room = support_tcase(suite, "room");
+
+	tcase_add_test(shared, backing_tmpfile);
+	tcase_add_test(shared, backing_memfd);
+	tcase_add_test(shared, backing_named);
+	tcase_add_test(slot, word_of_another_slot_is_invalid);
+	tcase_add_test(slot, edges_exist_once);
+	tcase_add_test(ring, ring_keeps_order_over_growth);
+	tcase_add_test(ring, ring_drops_stale_entries);
+	tcase_add_test(ring, ring_old_head_moves_nothing);
+	tcase_add_test(ring, ring_heals_forged_head);
+	tcase_add_test(room, units_against_model);
+	tcase_add_test(room, units_forged_claims);
+	tcase_add_test(room, arguments_reuse_places);
+	return suite;
+}
+
+SUPPORT_MAIN(make_suite)
