@@ -11,7 +11,17 @@
 #include "pool.h"
 #include "wake.h"
 
-_Thread_local pp_executor *pp__in_callback_of;
+/* The callbacks that this thread is in, innermost first: one may end a future whose callbacks run within it. */
+struct frame { const pp_executor *executor; const struct frame *outer; };
+static _Thread_local const struct frame *frames;
+
+bool pp__in_callback(const pp_executor *ex)
+{
+	for (const struct frame *frame = frames; frame; frame = frame->outer)
+		if (!ex || frame->executor == ex)
+			return true;
+	return false;
+}
 
 void pp__callback_queue(pp_executor *ex, struct pp__watcher *watcher)
 {
@@ -43,11 +53,11 @@ struct pp__watcher *pp__callbacks_take(pp_future *future)
 /* It was counted as running when it was taken. */
 void pp__callback_run(pp_executor *ex, struct pp__watcher *watcher)
 {
-	pp_executor *outer = pp__in_callback_of;
+	struct frame frame = { ex, frames };
 
-	pp__in_callback_of = ex;
+	frames = &frame;
 	watcher->callback(watcher->future, watcher->context);
-	pp__in_callback_of = outer;
+	frames = frame.outer;
 	pthread_mutex_lock(&pp__lock);
 	ex->callbacks_running--;
 	pthread_cond_broadcast(&ex->news);
@@ -94,7 +104,7 @@ static void *dispatcher_main(void *executor)
 		if (ex->callbacks_waiting || ex->listeners || ex->log)
 			pp__await_news(ex, PP__NEVER);
 		else
-			pthread_cond_wait(&ex->news, &pp__lock);         /* idle: no slices */
+			pp__cond_wait(&ex->news, &pp__lock, PP__NEVER);  /* idle: no slices */
 	}
 	pthread_mutex_unlock(&pp__lock);
 	return NULL;
@@ -105,8 +115,8 @@ int pp__dispatcher_start(pp_executor *ex)
 	sigset_t all, before;
 	int rc;
 
-	if (ex->has_dispatcher)
-		return 0;
+	if (ex->has_dispatcher || ex->gone)
+		return 0;                /* of one that is gone, every future has ended */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	rc = pthread_create(&ex->dispatcher, NULL, dispatcher_main, ex);
@@ -115,12 +125,13 @@ int pp__dispatcher_start(pp_executor *ex)
 	return rc ? -EAGAIN : 0;
 }
 
-/* Runs what is queued first. */
+/* For good. Runs what is queued first. */
 void pp__dispatcher_stop(pp_executor *ex)
 {
 	bool had;
 
 	pthread_mutex_lock(&pp__lock);
+	ex->gone = true;
 	had = ex->has_dispatcher;
 	ex->has_dispatcher = false;
 	ex->stop_dispatcher = true;
@@ -157,9 +168,10 @@ static void arm_fd(pp_executor *ex)
 /* pp__lock held. 0; 1: it has ended, run it now. */
 static int add(pp_executor *ex, struct pp__watcher *watcher)
 {
-	int rc = ex->flags & PP_SELF_DISPATCH ? 0 : pp__dispatcher_start(ex);
+	bool elsewhere = ex->flags & PP_SELF_DISPATCH;
+	int rc = elsewhere || pp__future_has_ended(watcher->future) ? 0 : pp__dispatcher_start(ex);
 
-	if (rc < 0 && !pp__future_has_ended(watcher->future))
+	if (rc < 0)
 		return rc;
 	pp_future_ref(watcher->future);
 	if (pp__watch(watcher)) {
@@ -168,7 +180,7 @@ static int add(pp_executor *ex, struct pp__watcher *watcher)
 		arm_fd(ex);
 		return 0;
 	}
-	if (ex->flags & PP_SELF_DISPATCH) {
+	if (elsewhere && !ex->gone) {
 		pp__callback_queue(ex, watcher);
 		arm_fd(ex);
 		return 0;
@@ -219,11 +231,13 @@ int pp_executor_fd(pp_executor *ex)
 
 static void empty_fd(pp_executor *ex)
 {
+	int state = pp__cancel_hold();
 	char bytes[64];
 
 	if (fd_is_ours(ex))
 		while (read(ex->fd, bytes, sizeof bytes) == (ssize_t)sizeof bytes)
 			;
+	pp__cancel_restore(state);
 }
 
 static void log_outside(pp_executor *ex)
@@ -245,7 +259,7 @@ int pp_executor_dispatch(pp_executor *ex, unsigned max)
 		return -EINVAL;
 	if (!(ex->flags & PP_SELF_DISPATCH))
 		return -ENOTSUP;
-	if (pp__in_callback_of)
+	if (pp__in_callback(NULL))
 		return -EDEADLK;
 	pp__tend_sometimes(ex);
 	pthread_mutex_lock(&pp__lock);

@@ -42,6 +42,7 @@ static void after_fork_in_child(void)
 		for (pp_executor *ex = list; ex; ex = ex->next) {
 			close_if_ours(ex);
 			ex->fd = -1;
+			pp__segment_forget(&ex->segment);
 		}
 	after_fork_in_parent();
 }
@@ -69,10 +70,52 @@ static void destroy(pp_executor *ex)
 	free(ex);
 }
 
-void pp__executor_release(pp_executor *ex)
+/* Slots in limbo wait for a death that came with the supervisor's end: no process is left. */
+static bool in_limbo_only(const pp_executor *ex)
 {
-	if (atomic_fetch_sub(&ex->users, 1) == 1)
+	uint64_t n = 0;
+
+	for (uint32_t at = ex->limbo; at; at = pp__future_at(ex, at - 1)->next_free)
+		n++;
+	return n == ex->in_use;
+}
+
+_Atomic unsigned pp__orphans;
+static pthread_mutex_t orphan_lock = PTHREAD_MUTEX_INITIALIZER;
+static pp_executor *orphans;
+
+/* The executor is only touched if it is still in the list: another may have freed it since our slot went back. */
+void pp__orphan_visit(pp_executor *ex)
+{
+	pp_executor **at = &orphans;
+	bool last = false;
+
+	pthread_mutex_lock(&orphan_lock);
+	while (*at && *at != ex)
+		at = &(*at)->next;
+	if (*at) {
+		pthread_mutex_lock(&ex->submit_lock);
+		pp__slots_harvest(ex);
+		last = ex->in_use == 0 || (ex->limbo && in_limbo_only(ex));
+		pthread_mutex_unlock(&ex->submit_lock);
+	}
+	if (last) {
+		*at = ex->next;
+		atomic_fetch_sub(&pp__orphans, 1);
+	}
+	pthread_mutex_unlock(&orphan_lock);
+	if (last)
 		destroy(ex);
+}
+
+static void make_orphan(pp_executor *ex)
+{
+	pthread_mutex_lock(&orphan_lock);
+	ex->next = orphans;
+	orphans = ex;
+	atomic_fetch_add(&pp__orphans, 1);
+	pthread_mutex_unlock(&orphan_lock);
+	pp__orphan_visit(ex);
 }
 
 static unsigned backings(uint32_t flags)
@@ -138,9 +181,9 @@ static int make_private(pp_executor **made, const pp_options *o)
 	ex->segment.fd = -1;
 	ex->fd = -1;
 	ex->callbacks_end = &ex->callbacks;
+	atomic_store(&ex->spin.budget_ns, PP__SPIN_MAX_NS);
 	pthread_mutex_init(&ex->submit_lock, NULL);
 	pthread_cond_init(&ex->news, NULL);
-	atomic_store(&ex->users, 1);
 	ex->code = pp__code_note();
 	if (!ex->code) {
 		destroy(ex);
@@ -219,7 +262,7 @@ int pp_executor_create(pp_executor **executor, const pp_options *options)
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	pp_executor *ex = NULL;
 	pp_options o;
-	int rc;
+	int rc, state;
 
 	if (executor)
 		*executor = NULL;
@@ -238,7 +281,9 @@ int pp_executor_create(pp_executor **executor, const pp_options *options)
 		return -EINVAL;
 	}
 	pthread_once(&once, register_fork_handlers);
+	state = pp__cancel_hold();
 	rc = make(ex, &o);
+	pp__cancel_restore(state);
 	if (rc < 0) {
 		destroy(ex);
 		return rc;
@@ -256,14 +301,14 @@ void pp_executor_free(pp_executor *ex)
 {
 	if (!ex || !pp__is_original_process())
 		return;
-	if (pp__in_callback_of == ex) {
+	if (pp__in_callback(ex)) {
 		fputs("procpool: pp_executor_free from a callback of the same executor\n", stderr);
 		abort();
 	}
 	pp_executor_shutdown(ex, PP_SHUTDOWN_WAIT, PP_FOREVER);
 	pp__dispatcher_stop(ex);
 	unlist(ex);
-	pp__executor_release(ex);
+	make_orphan(ex);
 }
 
 int pp_executor_workers(pp_executor *ex, pid_t *pids, size_t n)

@@ -7,7 +7,7 @@
 #include "pool.h"
 #include "wake.h"
 
-#define SPIN_LOOKS     400
+#define LOOKS_PER_CLOCK 32
 #define LATE_WAKE_NS   INT64_C(5000000)
 
 static enum pp__state state_of(pp_future *future)
@@ -32,11 +32,19 @@ void pp__wake_sleepers(pp_future *future)
 
 static bool spin(pp_future *future)
 {
-	for (int i = 0; i < SPIN_LOOKS; i++) {
-		if (pp__future_has_ended(future))
-			return true;
-		__builtin_ia32_pause();
-	}
+	pp_executor *ex = future->executor;
+	int64_t budget = pp__spin_budget(&ex->spin, atomic_load(&ex->segment.shared.control->worker_cpu)), until;
+
+	if (!budget)
+		return false;
+	until = pp__now_ns() + budget;
+	do {
+		for (int i = 0; i < LOOKS_PER_CLOCK; i++) {
+			if (pp__future_has_ended(future))
+				return true;
+			pp__spin_pause();
+		}
+	} while (pp__now_ns() < until);
 	return false;
 }
 
@@ -70,7 +78,7 @@ static bool sleep_until_ended(pp_future *future, int64_t deadline)
 
 static bool await_end(pp_future *future, int64_t timeout_ms)
 {
-	int64_t deadline;
+	int64_t deadline, before;
 	bool ended;
 
 	if (pp__future_has_ended(future))
@@ -83,7 +91,9 @@ static bool await_end(pp_future *future, int64_t timeout_ms)
 	if (spin(future))
 		return true;
 	atomic_fetch_add(&future->sleepers, 1);
+	before = pp__now_ns();
 	ended = sleep_until_ended(future, deadline);
+	pp__spin_learn(&future->executor->spin, pp__now_ns() - before);
 	/* One end posts one token: each that leaves passes it on. */
 	if (atomic_fetch_sub(&future->sleepers, 1) > 1 && ended)
 		sem_post(&pp__cell_of(future)->wake);
@@ -176,7 +186,6 @@ static void end_here(pp_future *future)
 	pthread_mutex_lock(&pp__lock);
 	if (!(ex->flags & PP_SELF_DISPATCH))
 		list = pp__callbacks_take(future);
-	future->ended_here = true;
 	pp__settle(future);
 	pthread_mutex_unlock(&pp__lock);
 	pp__wake_sleepers(future);
@@ -236,36 +245,40 @@ pp_future *pp_future_ref(pp_future *future)
 }
 
 /*
- * Nobody refers to it any more. Ended, and not on the completion stack: recycled here. On it, or about to be: whoever
- * takes it from there recycles it. Not ended: it goes on detached, and asks for the push that will bring it there.
+ * One reference less, of a future that has not ended or that is on the completion stack or about to be. Under pp__lock
+ * there is one order of this and of the announcement, and whoever comes last recycles. Not ended: it goes on detached, and
+ * asks for the push that will bring it to the announcement.
  */
-static void free_last(pp_future *future)
+static void free_slowly(pp_future *future)
 {
-	pp_executor *ex = future->executor;
 	bool recycle = false;
 
-	if (!future->armed && pp__future_has_ended(future)) {
-		pp__future_recycle(future);
-		return;
-	}
-	atomic_fetch_add(&ex->users, 1);         /* the drain below may recycle the last future of a freed executor */
 	pthread_mutex_lock(&pp__lock);
-	if (!future->armed && !pp__future_has_ended(future))
-		future->armed = pp__slot_want(pp__cell_of(future), future->generation, PP__WANT_PUSH) != 0;
-	if (!future->armed || future->announced)
-		recycle = true;
-	else if (pp__future_has_ended(future))
-		pp__drain(ex);                   /* sees that refs is 0 */
+	if (atomic_fetch_sub(&future->refs, 1) == 1) {
+		if (!future->armed)
+			pp__arm(future);
+		recycle = !future->armed || future->announced;
+	}
 	pthread_mutex_unlock(&pp__lock);
 	if (recycle)
 		pp__future_recycle(future);
-	pp__executor_release(ex);
 }
 
+/* Ended, and nobody will announce it: that is for good, because only open futures are armed. */
 void pp_future_free(pp_future *future_)
 {
 	pp_future *future = usable(future_);
 
-	if (future && atomic_fetch_sub(&future->refs, 1) == 1)
-		free_last(future);
+	if (!future)
+		return;
+	if (!pp__future_has_ended(future) || future->armed) {
+		free_slowly(future);
+		return;
+	}
+	/* Whoever has the only reference is alone with it: nobody can add one without having one. */
+	if (atomic_load_explicit(&future->refs, memory_order_acquire) == 1)
+		atomic_store_explicit(&future->refs, 0, memory_order_relaxed);
+	else if (atomic_fetch_sub(&future->refs, 1) != 1)
+		return;
+	pp__future_recycle(future);
 }

@@ -81,7 +81,6 @@ enum pp__phase { PP__GONE, PP__STARTING, PP__LIVE, PP__INIT_FAILED, PP__LEAVING 
 struct pp__worker {
 	/* written by the worker, for each task */
 	alignas(PP__LINE) _Atomic uint32_t cur;  /* the slot at hand, stored before its claim */
-	_Atomic uint32_t  cpu;                   /* where it last looked for work */
 	_Atomic uint64_t  tasks;                 /* started by this incarnation */
 
 	/* written by the worker now and then, or by the supervisor */
@@ -110,6 +109,7 @@ struct pp__control {
 	_Atomic uint32_t  armed;                         /* enum pp__arm: who wants to hear of a push */
 	_Atomic uint32_t  fd_requests;                   /* raised by workers: the supervisor makes the fd readable */
 	sem_t             bell;
+	_Atomic uint32_t  worker_cpu;                    /* where the last worker to wake up ran, plus one */
 	alignas(PP__LINE) _Atomic uint32_t spare;        /* entry + 1 of the worker that waits for a dead one's seat */
 	_Atomic uint32_t  supervisor_sleeps;             /* 1: it has no tick; whoever starts a task nudges it */
 	_Atomic int32_t   supervisor_pid;
@@ -155,7 +155,7 @@ struct pp__header {
 	_Atomic uint32_t  kill_signal;           /* pp_executor_signal: SIGTERM or SIGKILL */
 	_Atomic uint32_t  kill_requests;         /* raised with it */
 	_Atomic uint32_t  fd_requests;           /* raised by the parent */
-	_Atomic uint32_t  submit_cpu;            /* where the last submit ran */
+	_Atomic uint32_t  submit_cpu;            /* where the last submit ran, plus one */
 };
 
 static_assert(sizeof(struct pp__desc) == 128, "a descriptor is two lines");

@@ -18,6 +18,7 @@
 #include "ring.h"
 #include "segment.h"
 #include "slot.h"
+#include "spin.h"
 #include "sysdep.h"
 
 #define PP__CHUNK       4096u            /* slots are added by so many */
@@ -66,7 +67,6 @@ struct pp_future {
 	uint32_t          next_free;     /* slot + 1 */
 	_Atomic bool      armed;         /* its end will be on the completion stack, or has been */
 	bool              announced;     /* and has been taken from there; pp__lock */
-	bool              ended_here;    /* by the parent's own hand: nobody else announces it; pp__lock */
 	_Atomic bool      in_use;        /* between submit and recycling; submit_lock to change */
 };
 
@@ -88,8 +88,10 @@ struct pp_executor {
 	uint32_t            free_slots;  /* list, by next_free */
 	uint32_t            limbo;       /* list of slots whose owner is not confirmed dead yet */
 	bool                closed;
+	_Atomic bool        holds_room;  /* something on that stack, or in limbo, has room to give back */
 	_Atomic uint32_t    freed;       /* stack of recycled slots, taken as a whole under submit_lock */
-	_Atomic uint64_t    users;       /* the handle, and every slot in use: the last one frees all */
+	uint64_t            in_use;      /* slots between submit and harvest; submit_lock */
+	struct pp__spin     spin;
 	_Atomic int64_t     looked_ns;   /* when the supervisor was last looked at */
 	_Atomic uint64_t    rescues;     /* ends that a slice found and no wake told of within a second */
 	_Atomic(struct pp__box *) broken;
@@ -99,6 +101,7 @@ struct pp_executor {
 	struct pp__watcher *callbacks, **callbacks_end;  /* to be run */
 	unsigned            callbacks_running;
 	unsigned            callbacks_waiting;           /* on futures that are not done */
+	bool                gone;        /* the handle was given up: nobody dispatches any more */
 	bool                drainer;     /* a thread sleeps on the bell */
 	pthread_cond_t      news;        /* for the others */
 	pthread_t           dispatcher;
@@ -111,8 +114,6 @@ struct pp_executor {
 };
 
 extern pthread_mutex_t pp__lock;
-/* The executor whose callback this thread is running; NULL. */
-extern _Thread_local pp_executor *pp__in_callback_of;
 
 static inline struct pp__cell *pp__cell_of(const pp_future *future)
 {
@@ -122,6 +123,7 @@ static inline struct pp__cell *pp__cell_of(const pp_future *future)
 /* slots.c */
 pp_future *pp__slot_take(pp_executor *executor, int *error);             /* submit_lock held */
 void       pp__slot_give_back(pp_future *future);                        /* unused after all; submit_lock held */
+void       pp__slots_harvest(pp_executor *executor);                     /* recycled to free; submit_lock held */
 void       pp__future_recycle(pp_future *future);                        /* last reference gone, ended, announced */
 pp_future *pp__future_at(const pp_executor *executor, uint32_t slot);    /* NULL when there is none */
 
@@ -135,6 +137,8 @@ struct pp__box   *pp__box_broken(const char *text, int code);
 void              pp__box_free(struct pp__box *box);
 
 /* watch.c; all with pp__lock held */
+bool pp__arm(pp_future *future);                 /* false: it has ended, and nobody will push it */
+void pp__end_from_outside(pp_future *future, uint64_t (*edge)(struct pp__cell *, uint32_t));     /* and submit_lock */
 bool pp__watch(struct pp__watcher *watcher);     /* false: it has ended, and the watcher was not added */
 void pp__unwatch(struct pp__watcher *watcher);
 void pp__settle(pp_future *future);              /* its end is known: tells the watchers, once */
@@ -146,6 +150,7 @@ int  pp__dispatcher_start(pp_executor *executor);                        /* pp__
 void pp__dispatcher_stop(pp_executor *executor);
 void pp__callback_queue(pp_executor *executor, struct pp__watcher *watcher);     /* pp__lock held */
 void pp__callback_run(pp_executor *executor, struct pp__watcher *watcher);       /* no lock held */
+bool pp__in_callback(const pp_executor *executor);        /* this thread is in one of it (NULL: of any), however deep */
 unsigned pp__callbacks_run_queued(pp_executor *executor, unsigned max);  /* pp__lock held, given up meanwhile */
 struct pp__watcher *pp__callbacks_take(pp_future *future);               /* pp__lock held */
 void pp__ask_for_fd(pp_executor *executor);
@@ -162,7 +167,10 @@ int  pp__executor_start(pp_executor *executor);          /* forks the supervisor
 extern _Thread_local bool pp__forking;           /* this thread is in there, and holds what before_fork would take */
 
 /* executor.c */
-void pp__executor_release(pp_executor *executor);        /* frees it when handle and futures are gone */
+/* Executors whose handle was given up while futures live. Whoever recycles one looks at the count, which is not part of
+ * any executor: the executor may be gone as soon as its last slot is on the stack of recycled ones. */
+extern _Atomic unsigned pp__orphans;
+void pp__orphan_visit(pp_executor *executor);            /* frees it when its last future is gone */
 /* options.c, code.c */
 int  pp__options_read(pp_options *to, const pp_options *from);
 int  pp__task_options_read(pp_task_options *to, const pp_task_options *from);

@@ -268,6 +268,11 @@ void pp__segment_destroy(struct pp__segment *segment)
 	pp__segment_close_fd(segment);
 }
 
+void pp__segment_forget(const struct pp__segment *segment)
+{
+	munmap(segment->shared.base, segment->size);
+}
+
 int pp__segment_map_again(const struct pp__segment *segment)
 {
 	void *p = mmap(segment->shared.base, segment->size, PROT_READ | PROT_WRITE,

@@ -30,6 +30,9 @@ int  pp__segment_create(struct pp__segment *segment, unsigned backings, uint32_t
 void pp__segment_destroy(struct pp__segment *segment);
 void pp__segment_close_fd(struct pp__segment *segment);
 
+/* In a child, where the mapping is not: says so to whoever keeps books of mappings (valgrind would look for leaks in it). */
+void pp__segment_forget(const struct pp__segment *segment);
+
 /* Maps the object of fd where the parent has it: for the supervisor, whose fork does not have the mapping. */
 int  pp__segment_map_again(const struct pp__segment *segment);
 /* Makes what the parent alone writes read-only in this process, and hides all of it from children of this process. */

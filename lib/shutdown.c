@@ -17,17 +17,14 @@
 
 static void cancel_pending(pp_executor *ex)
 {
-	uint32_t slots = atomic_load(&ex->slots);
-
-	for (uint32_t i = 0; i < slots; i++) {
-		pp_future *future = pp__future_at(ex, i);
-		/* A reference for the time: its callbacks may give up the last one. */
-		if (!future->in_use || pp__future_has_ended(future))
-			continue;
-		atomic_fetch_add(&future->refs, 1);
-		pp_future_cancel(future);
-		pp_future_free(future);
-	}
+	pthread_mutex_lock(&pp__lock);
+	pthread_mutex_lock(&ex->submit_lock);
+	for (uint32_t i = 0; i < atomic_load(&ex->slots); i++)
+		pp__end_from_outside(pp__future_at(ex, i), pp__slot_cancel);
+	pthread_mutex_unlock(&ex->submit_lock);
+	pthread_cond_broadcast(&ex->news);
+	pthread_mutex_unlock(&pp__lock);
+	pp__ask_for_fd(ex);
 }
 
 static void close_door(pp_executor *ex)
@@ -104,8 +101,7 @@ static void settle_the_rest(pp_executor *ex)
 {
 	uint32_t slots = atomic_load(&ex->slots);
 
-	if (!atomic_load(&ex->segment.shared.control->finished))
-		pp__tend(ex);
+	pp__tend(ex);
 	for (uint32_t i = 0; i < slots; i++) {
 		pp_future *future = pp__future_at(ex, i);
 		if (future->in_use && !pp__future_has_ended(future))
@@ -143,11 +139,14 @@ static int finish_callbacks(pp_executor *ex, int64_t deadline)
 static int await_end(pp_executor *ex, int64_t timeout_ms)
 {
 	int64_t deadline = pp__deadline_ns(timeout_ms);
+	int state = pp__cancel_hold();
+	bool gone = await_supervisor(ex, deadline);
 
-	if (!await_supervisor(ex, deadline))
-		return -ETIMEDOUT;
-	if (!atomic_load(&ex->segment.shared.control->finished))
+	if (gone && !atomic_load(&ex->segment.shared.control->finished))
 		await_orphans(ex);
+	pp__cancel_restore(state);
+	if (!gone)
+		return -ETIMEDOUT;
 	reap_supervisor(ex);
 	settle_the_rest(ex);
 	return finish_callbacks(ex, deadline);
@@ -170,7 +169,7 @@ int pp_executor_shutdown(pp_executor *ex, unsigned flags, int64_t timeout_ms)
 	pp__nudge_supervisor(&ex->segment.shared);
 	if (!(flags & PP_SHUTDOWN_WAIT))
 		return 0;
-	if (pp__in_callback_of == ex)
+	if (pp__in_callback(ex))
 		return -EDEADLK;
 	return await_end(ex, timeout_ms);
 }

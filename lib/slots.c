@@ -91,6 +91,7 @@ static void reset(pp_executor *ex, pp_future *future, uint64_t word)
 	if (state != PP__DONE && state != PP__CANCELLED && state != PP__READY)
 		release_units(future);
 	future->in_use = false;
+	ex->in_use--;
 	future->generation++;
 	pp__slot_free(pp__cell_of(future), pp__word_make(ex->segment.shared.header, future->slot, future->generation,
 	                                                 PP__FREE));
@@ -98,11 +99,12 @@ static void reset(pp_executor *ex, pp_future *future, uint64_t word)
 }
 
 /* Takes the whole stack at once, so that no ABA can be. */
-static void harvest(pp_executor *ex)
+void pp__slots_harvest(pp_executor *ex)
 {
 	uint32_t freed = atomic_exchange(&ex->freed, 0), limbo = ex->limbo, next;
 
 	ex->limbo = 0;
+	atomic_store_explicit(&ex->holds_room, false, memory_order_relaxed);
 	for (int list = 0; list < 2; list++) {
 		for (uint32_t at = list ? limbo : freed; at; at = next) {
 			pp_future *future = pp__future_at(ex, at - 1);
@@ -111,6 +113,7 @@ static void harvest(pp_executor *ex)
 			if (is_dying(ex, word)) {
 				future->next_free = ex->limbo;
 				ex->limbo = at;
+				atomic_store_explicit(&ex->holds_room, true, memory_order_relaxed);
 			} else {
 				reset(ex, future, word);
 			}
@@ -118,24 +121,39 @@ static void harvest(pp_executor *ex)
 	}
 }
 
+/* The next submit will write all three; by then they are here. */
+static void prefetch_next(const pp_executor *ex)
+{
+	uint32_t slot = ex->free_slots - 1;
+
+	if (!ex->free_slots)
+		return;
+	__builtin_prefetch(&ex->chunks[slot / PP__CHUNK][slot % PP__CHUNK], 1);
+	__builtin_prefetch(ex->segment.shared.cells + slot, 1);
+	__builtin_prefetch(ex->segment.shared.descs + slot, 1);
+}
+
 pp_future *pp__slot_take(pp_executor *ex, int *error)
 {
 	pp_future *future;
 
-	if (!ex->free_slots)
-		harvest(ex);
+	if (!ex->free_slots || atomic_load_explicit(&ex->holds_room, memory_order_relaxed))
+		pp__slots_harvest(ex);
 	*error = ex->free_slots ? 0 : grow(ex);
 	if (*error < 0)
 		return NULL;
 	future = pp__future_at(ex, ex->free_slots - 1);
 	ex->free_slots = future->next_free;
 	future->in_use = true;
+	ex->in_use++;
+	prefetch_next(ex);
 	return future;
 }
 
 void pp__slot_give_back(pp_future *future)
 {
 	future->in_use = false;
+	future->executor->in_use--;
 	put_free(future->executor, future);
 }
 
@@ -143,16 +161,22 @@ void pp__future_recycle(pp_future *future)
 {
 	pp_executor *ex = future->executor;
 	struct pp__cell *cell = pp__cell_of(future);
-	struct pp__box *box = atomic_exchange(&future->box, NULL);
+	struct pp__box *box = atomic_load_explicit(&future->box, memory_order_relaxed);
 	uint32_t below = atomic_load(&ex->freed);
+	uint64_t word = pp__slot_look(cell);
+	enum pp__state state = pp__word_state(word);
 
 	if (box)
 		pp__box_free(box);
+	atomic_store_explicit(&future->box, NULL, memory_order_relaxed);
 	/* Results of the living go back now: workers may need the room before the next submit comes. */
-	if (pp__word_state(pp__slot_look(cell)) == PP__DONE && cell->size > PP__EXTENSION)
+	if (state != PP__CANCELLED && (state != PP__DONE || cell->size > PP__EXTENSION) && !is_dying(ex, word))
 		release_units(future);
+	if (ex->segment.shared.descs[future->slot].offset || is_dying(ex, word))
+		atomic_store_explicit(&ex->holds_room, true, memory_order_relaxed);
 	do
 		future->next_free = below;
 	while (!atomic_compare_exchange_weak(&ex->freed, &below, future->slot + 1));
-	pp__executor_release(ex);
+	if (atomic_load(&pp__orphans))
+		pp__orphan_visit(ex);
 }

@@ -21,7 +21,10 @@ _Thread_local bool pp__forking;
 static void fork_again(const struct pp__boot *boot)
 {
 	struct pp__hello hello = { 0 };
-	pid_t pid = fork();
+	pid_t pid;
+
+	pp__segment_forget(&boot->segment);
+	pid = fork();
 
 	if (pid == 0)
 		pp__enter_supervisor(boot);

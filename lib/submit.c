@@ -91,7 +91,6 @@ static void make_ready(pp_executor *ex, pp_future *future, bool detached)
 	atomic_store_explicit(&future->refs, detached ? 0 : 1, memory_order_relaxed);
 	atomic_store_explicit(&future->armed, push, memory_order_relaxed);
 	future->announced = false;
-	future->ended_here = false;
 	future->context = NULL;
 	future->submit_ns = pp__now_ns();
 	cell->who = 0;
@@ -118,7 +117,6 @@ static int enqueue(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const v
 		return rc;
 	}
 	*nudge = raise_wanted(ex);
-	atomic_fetch_add_explicit(&ex->users, 1, memory_order_relaxed);
 	make_ready(ex, *future, detached);
 	rc = pp__ring_push(&ex->ring, &ex->segment, (*future)->slot);
 	if (rc < 0) {
@@ -128,7 +126,6 @@ static int enqueue(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const v
 			pp__slot_free(pp__cell_of(*future), pp__word_make(ex->segment.shared.header, (*future)->slot,
 			                                                  (*future)->generation, PP__FREE));
 			pp__slot_give_back(*future);
-			atomic_fetch_sub(&ex->users, 1);
 			return rc;
 		}
 	}
@@ -149,6 +146,16 @@ static void drain_if_short(pp_executor *ex)
 	pthread_mutex_lock(&ex->submit_lock);
 }
 
+/* Workers do not spin on the CPU of the one they wait for. */
+static void note_cpu(pp_executor *ex)
+{
+	_Atomic uint32_t *noted = &ex->segment.shared.header->submit_cpu;
+	uint32_t cpu = pp__cpu_here();
+
+	if (atomic_load_explicit(noted, memory_order_relaxed) != cpu)
+		atomic_store_explicit(noted, cpu, memory_order_relaxed);
+}
+
 static int submit(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const void *data, size_t size,
                   pp_future **future)
 {
@@ -164,6 +171,7 @@ static int submit(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const vo
 		return rc;
 	if (future)
 		*future = made;
+	note_cpu(ex);
 	if (nudge)
 		pp__nudge_supervisor(&ex->segment.shared);
 	pp__wake_one(&ex->segment.shared);
@@ -173,7 +181,7 @@ static int submit(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const vo
 /* A place below max_pending, waited for as long as the options say; never from a callback, which ends tasks itself. */
 static int reserve_pending(pp_executor *ex, const pp_task_options *o)
 {
-	bool wait = o->submit_timeout_ms != PP_NONE && !pp__in_callback_of;
+	bool wait = o->submit_timeout_ms != PP_NONE && !pp__in_callback(NULL);
 	int64_t deadline = o->submit_timeout_ms ? pp__deadline_ns(o->submit_timeout_ms) : PP__NEVER;
 	int rc = 0;
 

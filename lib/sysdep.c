@@ -46,14 +46,40 @@ int64_t pp__deadline_ns(int64_t timeout_ms)
 	return now + timeout_ms * NS_PER_MS;
 }
 
+int pp__cancel_hold(void)
+{
+	int state;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+	return state;
+}
+
+void pp__cancel_restore(int state)
+{
+	pthread_setcancelstate(state, NULL);
+}
+
+void pp__cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t deadline_ns)
+{
+	struct timespec t = { .tv_sec = deadline_ns / NS_PER_S, .tv_nsec = deadline_ns % NS_PER_S };
+	int state = pp__cancel_hold();
+
+	if (deadline_ns == PP__NEVER)
+		pthread_cond_wait(cond, mutex);
+	else
+		pthread_cond_clockwait(cond, mutex, CLOCK_MONOTONIC, &t);
+	pp__cancel_restore(state);
+}
+
 bool pp__sem_wait(sem_t *sem, int64_t deadline_ns)
 {
 	struct timespec t = { .tv_sec = deadline_ns / NS_PER_S, .tv_nsec = deadline_ns % NS_PER_S };
-	int rc;
+	int rc, state = pp__cancel_hold();
 
 	do
 		rc = deadline_ns == PP__NEVER ? sem_wait(sem) : sem_clockwait(sem, CLOCK_MONOTONIC, &t);
 	while (rc < 0 && errno == EINTR);
+	pp__cancel_restore(state);
 	return rc == 0;
 }
 
@@ -80,15 +106,16 @@ struct stat_line { char state; uint64_t threads, start_ticks, virtual_bytes; };
 static bool read_stat(pid_t pid, struct stat_line *line)
 {
 	char path[32], text[1024], *p;
-	ssize_t n;
-	int fd;
+	int fd, state = pp__cancel_hold();
+	ssize_t n = -1;
 
 	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	n = read(fd, text, sizeof text - 1);
-	close(fd);
+	if (fd >= 0) {
+		n = read(fd, text, sizeof text - 1);
+		close(fd);
+	}
+	pp__cancel_restore(state);
 	if (n <= 0)
 		return false;
 	text[n] = 0;

@@ -6,6 +6,7 @@
 #ifndef PP_LIB_SYSDEP_H
 #define PP_LIB_SYSDEP_H
 
+#include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -18,8 +19,14 @@ int64_t pp__now_ns(void);                                /* CLOCK_MONOTONIC */
 int64_t pp__deadline_ns(int64_t timeout_ms);             /* absolute; saturates; PP_FOREVER: PP__NEVER */
 bool    pp__time_is_valid(int64_t timeout_ms);
 
+/* No call of the library is a cancellation point: around what may block in one. */
+int  pp__cancel_hold(void);
+void pp__cancel_restore(int state);
+
 /* Waits for a token until the absolute deadline, signals notwithstanding. true: took one. */
 bool pp__sem_wait(sem_t *sem, int64_t deadline_ns);
+/* The same for a condition variable of this process; may return early. */
+void pp__cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t deadline_ns);
 
 /* A descriptor that polls readable when the process ends; -1 and errno where the kernel has none. */
 int  pp__pidfd_open(pid_t pid);

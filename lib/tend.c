@@ -11,30 +11,17 @@
 #include "pool.h"
 #include "wake.h"
 
-/* A future that the parent ends itself. Its callbacks run where callbacks run. */
-static void end_broken(pp_future *future)
-{
-	pp__future_outcome(future);
-	pthread_mutex_lock(&pp__lock);
-	future->ended_here = true;
-	pp__settle(future);
-	pthread_cond_broadcast(&future->executor->news);
-	pthread_mutex_unlock(&pp__lock);
-	pp__wake_sleepers(future);
-	if (atomic_load(&future->refs) == 0)
-		pp__future_recycle(future);
-}
-
-/* Every future that has not ended ends here; each by one compare-and-swap, so that no end is overwritten. */
+/* Every future that has not ended ends here; each by one compare-and-swap, so that no end is overwritten. Whoever is in the
+ * middle of a submit sees that the pool is broken, or has made its future ready before this loop. */
 static void break_open_futures(pp_executor *ex)
 {
-	uint32_t slots = atomic_load(&ex->slots);
-
-	for (uint32_t i = 0; i < slots; i++) {
-		pp_future *future = pp__future_at(ex, i);
-		if (future->in_use && pp__slot_break(pp__cell_of(future), future->generation))
-			end_broken(future);
-	}
+	pthread_mutex_lock(&pp__lock);
+	pthread_mutex_lock(&ex->submit_lock);
+	for (uint32_t i = 0; i < atomic_load(&ex->slots); i++)
+		pp__end_from_outside(pp__future_at(ex, i), pp__slot_break);
+	pthread_mutex_unlock(&ex->submit_lock);
+	pthread_cond_broadcast(&ex->news);
+	pthread_mutex_unlock(&pp__lock);
 }
 
 void pp__pool_break(pp_executor *ex, int code, const char *text)
@@ -46,13 +33,7 @@ void pp__pool_break(pp_executor *ex, int code, const char *text)
 			pp__box_free(box);
 		return;
 	}
-	/* Whoever is in the middle of a submit sees it, or has made its future ready before this loop. */
-	pthread_mutex_lock(&ex->submit_lock);
-	pthread_mutex_unlock(&ex->submit_lock);
 	break_open_futures(ex);
-	pthread_mutex_lock(&pp__lock);
-	pthread_cond_broadcast(&ex->news);
-	pthread_mutex_unlock(&pp__lock);
 	pp__ask_for_fd(ex);
 }
 
@@ -74,15 +55,18 @@ void pp__tend(pp_executor *ex)
 	int code = atomic_load(&c->broken);
 
 	atomic_store(&ex->looked_ns, pp__now_ns());
-	if (atomic_load(&ex->broken) || atomic_load(&c->finished))
+	if (atomic_load(&ex->broken))
 		return;
 	if (code) {
 		broken_text(c, text);
 		pp__pool_break(ex, code < 0 ? code : -EPIPE, text);
 		return;
 	}
+	if (atomic_load(&c->finished))
+		return;
 	if (!pp__is_alive(&ex->supervisor)) {
-		if (!atomic_load(&c->finished))
+		/* It may have ended in good order since: that is said before the process ends. */
+		if (!atomic_load(&c->finished) && !atomic_load(&c->broken))
 			pp__pool_break(ex, -EPIPE, "the supervisor is gone");
 		return;
 	}
@@ -112,14 +96,23 @@ static bool owner_is_buried(const pp_executor *ex, uint64_t word)
 	          != pp__word_incarnation(word);
 }
 
-/* Nobody can end it any more by the rules: its word is no word, or its owner was buried without it. */
+/* Nobody can end it any more by the rules: its word is no word, or its owner was buried without it. The caller of this
+ * has a reference. */
 static void end_lost(pp_future *future)
 {
 	struct pp__cell *cell = pp__cell_of(future);
 	const struct pp__header *h = future->executor->segment.shared.header;
 
-	atomic_store(&cell->word, pp__word_make(h, future->slot, future->generation, PP__BROKEN));
-	end_broken(future);
+	pthread_mutex_lock(&pp__lock);
+	if (!pp__future_has_ended(future)) {
+		future->armed = true;
+		atomic_store(&cell->word, pp__word_make(h, future->slot, future->generation, PP__BROKEN));
+		pp__future_outcome(future);
+		pp__settle(future);
+		pthread_cond_broadcast(&future->executor->news);
+	}
+	pthread_mutex_unlock(&pp__lock);
+	pp__wake_sleepers(future);
 }
 
 /* Ready, workers sleep, and the ring does not have it: a forged head has passed it. An entry more does no harm. */

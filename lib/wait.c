@@ -95,15 +95,13 @@ static void wait_end(struct pp__wait *wait)
 static bool wait_for_news(struct pp__wait *wait, int64_t deadline)
 {
 	int64_t now = pp__now_ns(), until;
-	struct timespec t;
 
 	if (wait->executor_count == 1)
 		return pp__await_news(wait->executors[0], deadline);
 	if (now >= deadline)
 		return false;
 	until = deadline - now < PP__SLICE_NS ? deadline : now + PP__SLICE_NS;
-	t = (struct timespec){ .tv_sec = until / 1000000000, .tv_nsec = until % 1000000000 };
-	pthread_cond_clockwait(&wait->news, &pp__lock, CLOCK_MONOTONIC, &t);
+	pp__cond_wait(&wait->news, &pp__lock, until);
 	return true;
 }
 

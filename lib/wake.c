@@ -83,6 +83,14 @@ void pp__sleepers_leave(const struct pp__shared *shared, uint32_t entry)
 		atomic_fetch_and(&shared->control->sleepers[entry / 64u], ~bit);
 }
 
+bool pp__searching_begin(const struct pp__shared *shared, uint32_t entry)
+{
+	uint32_t nobody = 0;
+
+	return atomic_load(&shared->control->searching) == entry + 1
+	       || atomic_compare_exchange_strong(&shared->control->searching, &nobody, entry + 1);
+}
+
 bool pp__searching_end(const struct pp__shared *shared, uint32_t entry)
 {
 	uint32_t me = entry + 1;

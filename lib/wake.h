@@ -25,6 +25,8 @@ void pp__wake_all(const struct pp__shared *shared);
 void pp__sleepers_enter(const struct pp__shared *shared, uint32_t entry);
 void pp__sleepers_leave(const struct pp__shared *shared, uint32_t entry);
 bool pp__sleepers_any(const struct pp__shared *shared);
+/* Takes the place of the one that searches, if it is free. */
+bool pp__searching_begin(const struct pp__shared *shared, uint32_t entry);
 /* The worker has claimed, found nothing, or died: another may be woken. true: it was the one. */
 bool pp__searching_end(const struct pp__shared *shared, uint32_t entry);
 

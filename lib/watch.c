@@ -100,6 +100,35 @@ bool pp__drain(pp_executor *ex)
 	return true;
 }
 
+/*
+ * armed is set before the word has the bit, so that whoever sees the word ended also sees armed. It is taken back when the
+ * future had ended before; seeing it in between only makes a free take the lock.
+ */
+bool pp__arm(pp_future *future)
+{
+	future->armed = true;
+	if (!pp__slot_want(pp__cell_of(future), future->generation, PP__WANT_PUSH))
+		future->armed = false;
+	return future->armed;
+}
+
+/*
+ * Ends an open future of somebody else's: for shutdown and for a broken pool. Armed first, so that its owner, who may
+ * give it up at the same time, leaves it to the announcement, which is this.
+ */
+void pp__end_from_outside(pp_future *future, uint64_t (*edge)(struct pp__cell *, uint32_t))
+{
+	if (!future->in_use || pp__future_has_ended(future) || (!future->armed && !pp__arm(future)))
+		return;
+	if (!edge(pp__cell_of(future), future->generation))
+		return;                  /* it has ended in another way, and will be announced */
+	pp__future_outcome(future);
+	pp__settle(future);
+	pp__wake_sleepers(future);
+	if (atomic_load(&future->refs) == 0)
+		pp__future_recycle(future);
+}
+
 bool pp__watch(struct pp__watcher *watcher)
 {
 	pp_future *future = watcher->future;
@@ -107,11 +136,8 @@ bool pp__watch(struct pp__watcher *watcher)
 
 	if (pp__future_has_ended(future) || future->announced)
 		return false;
-	if (!future->armed) {
-		if (!pp__slot_want(pp__cell_of(future), future->generation, PP__WANT_PUSH))
-			return false;
-		future->armed = true;
-	}
+	if (!future->armed && !pp__arm(future))
+		return false;
 	while (*end)
 		end = &(*end)->next;
 	*end = watcher;
@@ -151,7 +177,6 @@ static void sleep_on_bell(pp_executor *ex, int64_t until)
 bool pp__await_news(pp_executor *ex, int64_t deadline)
 {
 	int64_t now = pp__now_ns(), until;
-	struct timespec t;
 
 	if (now >= deadline)
 		return false;
@@ -160,7 +185,6 @@ bool pp__await_news(pp_executor *ex, int64_t deadline)
 		sleep_on_bell(ex, until);
 		return true;
 	}
-	t = (struct timespec){ .tv_sec = until / 1000000000, .tv_nsec = until % 1000000000 };
-	pthread_cond_clockwait(&ex->news, &pp__lock, CLOCK_MONOTONIC, &t);
+	pp__cond_wait(&ex->news, &pp__lock, until);
 	return true;
 }

@@ -11,7 +11,7 @@
 #include <unistd.h>
 #include "support.h"
 
-static volatile int zero;
+static volatile int zero, one = 1;
 static volatile uintptr_t bad_address = 16;
 
 static void die_bus(void)
@@ -60,7 +60,7 @@ static void die_by_signal(enum death how)
 	case DIE_SEGV: *(volatile int *)bad_address = 1; break;
 	case DIE_ABRT: abort();
 	case DIE_KILL: raise(SIGKILL); break;
-	case DIE_FPE: zero = 1 / zero; break;
+	case DIE_FPE: zero = one / zero; break;
 	case DIE_BUS: die_bus(); break;
 	case DIE_ILL: __builtin_trap();
 	case DIE_STACK: zero = recurse(0); break;

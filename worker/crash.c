@@ -55,9 +55,17 @@ static void settle(struct pp__self *self, int signal, int code, uintptr_t addres
 	pp__promote_spare(self);
 }
 
+/* One thread settles; others wait for the process to end. true: it is this one. false: it has been here before, and
+ * whatever it did there has failed. */
 static bool is_first(struct pp__self *self)
 {
-	return atomic_exchange(&self->dying, 1) == 0;
+	pid_t me = (pid_t)syscall(SYS_gettid), nobody = 0;
+
+	if (atomic_compare_exchange_strong(&self->dying, &nobody, me))
+		return true;
+	while (nobody != me)
+		pause();
+	return false;
 }
 
 static void on_crash(int signal, siginfo_t *info, void *context)
@@ -66,11 +74,8 @@ static void on_crash(int signal, siginfo_t *info, void *context)
 	sigset_t set;
 
 	(void)context;
-	if (getpid() == dying_self->pid) {
-		while (!is_first(dying_self))
-			pause();         /* another thread is at it, and will end this process */
+	if (getpid() == dying_self->pid && is_first(dying_self))
 		settle(dying_self, signal, info->si_code, has_address(signal) ? (uintptr_t)info->si_addr : 0);
-	}
 	sigaction(signal, &action, NULL);
 	if (info->si_code > 0 && has_address(signal))
 		return;                  /* the instruction is tried again, and the core shows it */
@@ -87,11 +92,10 @@ static void on_leave(int status, void *self_pointer)
 
 	if (getpid() != self->pid)
 		return;                  /* a child of the task: its exit is its own */
-	if (!is_first(self))
-		for (;;)
-			pause();
-	pp__flush_output();
-	settle(self, 0, status & 0xff, 0);
+	if (is_first(self)) {
+		pp__flush_output();
+		settle(self, 0, status & 0xff, 0);
+	}
 	_exit(status);
 }
 

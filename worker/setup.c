@@ -75,7 +75,7 @@ int pp__worker_setup(struct pp__self *self, struct pp__supervisor *supervisor)
 	atomic_store(&line->pid, self->pid);
 	setpgid(0, 0);
 	pthread_mutex_lock(&line->life);
-	close_supervisors(supervisor->boot);
+	close_supervisors(&supervisor->boot);
 	rc = pp__segment_restrict(self->shared);
 	if (rc == 0)
 		rc = stdin_from_null();

@@ -40,16 +40,16 @@ static void hold_signals(void)
 
 static bool parent_is_alive(const struct pp__supervisor *s)
 {
-	struct pollfd fd = { .fd = s->boot->parent_pidfd, .events = POLLIN };
+	struct pollfd fd = { .fd = s->boot.parent_pidfd, .events = POLLIN };
 
 	if (fd.fd < 0)
-		return pp__is_alive(&s->boot->parent);
+		return pp__is_alive(&s->boot.parent);
 	return poll(&fd, 1, 0) == 0 || fd.revents == 0;
 }
 
 static void ring_fd(struct pp__supervisor *s)
 {
-	if (s->boot->bell_fd >= 0 && write(s->boot->bell_fd, "", 1) < 0)
+	if (s->boot.bell_fd >= 0 && write(s->boot.bell_fd, "", 1) < 0)
 		return;                  /* full: it is readable */
 }
 
@@ -98,7 +98,7 @@ static bool is_finished(struct pp__supervisor *s)
 static void sleep_until_news(struct pp__supervisor *s)
 {
 	int64_t timeout = pp__patrol_timeout(s);
-	struct pollfd fd = { .fd = s->boot->parent_pidfd, .events = POLLIN };
+	struct pollfd fd = { .fd = s->boot.parent_pidfd, .events = POLLIN };
 	struct timespec t;
 	sigset_t mask;
 
@@ -141,8 +141,8 @@ static int start(struct pp__supervisor *s, const struct pp__boot *boot)
 	int rc;
 
 	hold_signals();
-	s->boot = boot;
-	s->shared = &boot->segment.shared;
+	s->boot = *boot;
+	s->shared = &s->boot.segment.shared;
 	s->pid = getpid();
 	rc = pp__segment_map_again(&boot->segment);
 	if (rc < 0)
@@ -185,5 +185,6 @@ int pp__supervisor_main(const struct pp__boot *boot)
 	pp__reap_all(&s);
 	atomic_store(&s.shared->control->finished, 1);
 	ring_fd(&s);
+	pp__segment_forget(&boot->segment);
 	return 0;
 }

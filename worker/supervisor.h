@@ -25,7 +25,7 @@ struct pp__child {
 };
 
 struct pp__supervisor {
-	const struct pp__boot   *boot;
+	struct pp__boot boot;            /* a copy: the stack on which it came is not ours to keep, exit(3) may run over it */
 	const struct pp__shared *shared;
 	pid_t    pid;
 	struct pp__child children[PP__MAX_ENTRIES];

@@ -12,7 +12,7 @@
 #include "supervisor.h"
 #include "wake.h"
 
-#define SPIN_LOOKS 200           /* some microseconds: less than a sleep and a wake cost */
+#define LOOKS_PER_CLOCK 16
 
 /* Killed before the claim: still READY, others take it. Killed after it: the supervisor finds it through cur, and puts
  * it back. cur is stored first, so that there is no instant at which the owner is known to nobody. */
@@ -83,16 +83,38 @@ static bool is_closing(const struct pp__self *self)
 	return atomic_load(&self->shared->header->closing) != PP__OPEN;
 }
 
-/* Looks a while longer before it sleeps: a task that follows at once then costs no system call. */
+/* Looks a while longer before it sleeps: a task that follows at once then costs no system call. One worker does so at a
+ * time, in the place of the searching one, so that nobody is woken meanwhile. */
 static uint64_t spin(struct pp__self *self, uint32_t *slot)
 {
+	const struct pp__shared *shared = self->shared;
+	int64_t budget = pp__spin_budget(&self->spin, atomic_load(&shared->header->submit_cpu)), until;
 	uint64_t word = 0;
 
-	for (int i = 0; i < SPIN_LOOKS && !word; i++) {
-		__builtin_ia32_pause();
-		word = look(self, slot);
+	if (!budget || !pp__searching_begin(shared, self->entry))
+		return 0;
+	until = pp__now_ns() + budget;
+	while (!word && !is_closing(self)) {
+		for (int i = 0; i < LOOKS_PER_CLOCK && !word; i++) {
+			pp__spin_pause();
+			word = look(self, slot);
+		}
+		if (!word && pp__now_ns() >= until)
+			break;
 	}
 	return word;
+}
+
+static void sleep_until_woken(struct pp__self *self)
+{
+	int64_t before = pp__now_ns();
+	uint32_t cpu;
+
+	pp__sem_wait(&self->line->wake, PP__NEVER);
+	pp__spin_learn(&self->spin, pp__now_ns() - before);
+	cpu = pp__cpu_here();
+	if (atomic_load_explicit(&self->shared->control->worker_cpu, memory_order_relaxed) != cpu)
+		atomic_store_explicit(&self->shared->control->worker_cpu, cpu, memory_order_relaxed);
 }
 
 /* Sleeps until there is a task, and claims it; 0 when the executor is closing and there is none. */
@@ -109,8 +131,10 @@ static uint64_t await_task(struct pp__self *self, uint32_t *slot)
 		word = look(self, slot);
 		if (word || closing)
 			break;
-		pp__sem_wait(&self->line->wake, PP__NEVER);
+		sleep_until_woken(self);
 		word = look(self, slot);
+		if (!word)
+			word = spin(self, slot);
 	}
 	stop_searching(self);
 	self->now_ns = pp__now_ns();
@@ -219,7 +243,7 @@ int pp__worker_main(struct pp__supervisor *supervisor, uint32_t entry)
 	static struct pp__self self;             /* not on the stack: a task may overrun that */
 
 	self = (struct pp__self){ .shared = supervisor->shared, .line = supervisor->shared->workers + entry,
-	                          .entry = entry };
+	                          .entry = entry, .spin = { PP__SPIN_MAX_NS } };
 	if (pp__worker_setup(&self, supervisor) < 0)
 		return 1;
 	if (!initialize(&self))
@@ -230,5 +254,6 @@ int pp__worker_main(struct pp__supervisor *supervisor, uint32_t entry)
 	pp__sleepers_leave(self.shared, entry);
 	if (self.shared->header->finalizer)
 		run_hook(&self, self.shared->header->finalizer);
+	pp__segment_forget(&supervisor->boot.segment);
 	return 0;
 }

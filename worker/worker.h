@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 #include "layout.h"
+#include "spin.h"
 #include "units.h"
 
 struct pp__supervisor;
@@ -34,8 +35,9 @@ struct pp__self {
 	uint64_t  tasks;
 	int64_t   now_ns;                /* of the last look at the clock */
 	uint32_t  requeued_seen;
+	struct pp__spin spin;
 	struct pp__unit_cursor cursor;
-	_Atomic int dying;               /* a thread is in the crash handler or the exit hook */
+	_Atomic pid_t dying;             /* the thread that is in the crash handler or the exit hook */
 	struct pp_task task;
 };
 

@@ -227,7 +227,7 @@ make_lines()
 	printf '\n\nthe end'
 }
 
-{ make_lines; echo; } | tr a-z A-Z >"$tmp/upper"
+{ make_lines; echo; } | tr '[:lower:]' '[:upper:]' >"$tmp/upper"
 make_lines >"$tmp/lines"
 
 eventloop_pipe()
@@ -255,6 +255,12 @@ eventloop_crash()
 	same_lines "$tmp/upper" "$tmp/loop" && is_count 2 '^crash: .*SIGSEGV' "$tmp/stderr"
 }
 
+# What stdout's buffer could not write must not be forgotten when the rest of it is empty.
+eventloop_full()
+{
+	exits 1 "$eventloop" <"$tmp/lines" >/dev/full 2>"$tmp/stderr" && grep '^eventloop: stdout: ' "$tmp/stderr"
+}
+
 eventloop_empty()
 {
 	exits 0 "$eventloop" </dev/null >"$tmp/loop" && [ ! -s "$tmp/loop" ] &&
@@ -265,6 +271,11 @@ check 'eventloop on a pipe' eventloop_pipe
 check 'eventloop on a regular file' eventloop_file
 check 'eventloop puts lines together' eventloop_parts
 check 'eventloop loses no line to a crash' eventloop_crash
+if [ -c /dev/full ]; then
+	check 'eventloop on a full disk' eventloop_full
+else
+	skip 'no /dev/full' 'eventloop on a full disk'
+fi
 check 'eventloop without input' eventloop_empty
 check 'eventloop without stdin' exits 1 sh -c 'exec "$EXAMPLES_BUILDDIR/eventloop" <&-'
 
