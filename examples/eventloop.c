@@ -228,7 +228,7 @@ static int serve_pool(struct loop *loop)
 
 	if (rc < 0)
 		return failed("cannot dispatch", pp_strerror(rc));
-	if (fflush(stdout) == EOF)
+	if (fflush(stdout) == EOF || ferror(stdout))
 		return failed("stdout", strerror(errno));
 	why = pp_executor_broken(loop->executor);
 	if (why) {

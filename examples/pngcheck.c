@@ -191,7 +191,7 @@ static void report_bad(struct checker *checker, const struct file *file, const p
 	pp_outcome_describe(outcome, text, sizeof text);
 	printf("%s: %s\n", file->path, text);
 	checker->bad++;
-	if (outcome->kind != PP_CRASHED)
+	if (outcome->kind == PP_RAISED || outcome->kind == PP_BROKEN)
 		checker->status = 2;
 	else if (checker->status == 0)
 		checker->status = 1;
@@ -210,7 +210,7 @@ static int report(struct checker *checker, const struct file *file)
 		return 0;
 	}
 	memcpy(&picture, outcome->data, sizeof picture);
-	printf("%s: %u x %u, crc %08x\n", file->path, picture.width, picture.height, picture.crc);
+	printf("%s: %ux%u crc32 %08x\n", file->path, picture.width, picture.height, picture.crc);
 	return 0;
 }
 
@@ -223,7 +223,7 @@ static int report_all(struct checker *checker)
 			return rc;
 	}
 	printf("%zu ok, %zu bad\n", checker->n - checker->bad, checker->bad);
-	if (fflush(stdout) == EOF) {
+	if (fflush(stdout) == EOF || ferror(stdout)) {
 		fprintf(stderr, "pngcheck: cannot write: %s\n", strerror(errno));
 		checker->status = 2;
 	}

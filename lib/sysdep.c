@@ -4,6 +4,7 @@
  * another. fork(2) is noticed by a word on a page that the kernel wipes in children, because a getpid(2) costs 150 ns.
  */
 #include "sysdep.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -100,16 +101,17 @@ int pp__pidfd_open(pid_t pid)
 	return -1;
 }
 
-struct stat_line { char state; uint64_t threads, start_ticks, virtual_bytes; };
+#define PF_EXITING UINT64_C(0x4)     /* of the kernel: set before robust mutexes are marked */
+
+struct stat_line { char state; uint64_t flags, threads, start_ticks; };
 
 /* The line "pid (comm) state ppid ..."; comm may hold anything, so what counts starts behind the last parenthesis. */
-static bool read_stat(pid_t pid, struct stat_line *line)
+static bool read_stat_at(const char *path, struct stat_line *line)
 {
-	char path[32], text[1024], *p;
+	char text[1024], *p;
 	int fd, state = pp__cancel_hold();
 	ssize_t n = -1;
 
-	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd >= 0) {
 		n = read(fd, text, sizeof text - 1);
@@ -124,20 +126,28 @@ static bool read_stat(pid_t pid, struct stat_line *line)
 		return false;
 	line->state = p[2];
 	p += 2;
-	for (int field = 3; field <= 23; field++) {
+	for (int field = 3; field <= 22; field++) {
 		uint64_t value = strtoull(p, NULL, 10);
-		if (field == 20)
+		if (field == 9)
+			line->flags = value;
+		else if (field == 20)
 			line->threads = value;
 		else if (field == 22)
 			line->start_ticks = value;
-		else if (field == 23)
-			line->virtual_bytes = value;
 		p = strchr(p, ' ');
 		if (!p)
 			return false;
 		p++;
 	}
 	return true;
+}
+
+static bool read_stat(pid_t pid, struct stat_line *line)
+{
+	char path[32];
+
+	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+	return read_stat_at(path, line);
 }
 
 struct pp__identity pp__identify(pid_t pid)
@@ -163,11 +173,45 @@ bool pp__is_alive(const struct pp__identity *identity)
 	return !identity->start_ticks || line.start_ticks == identity->start_ticks;
 }
 
+/* A thread that neither is on its way out nor has a SIGKILL to take: the end of the whole process gives one to each. */
+static bool thread_lives_on(pid_t pid, const char *thread)
+{
+	char path[300], line[128];
+	unsigned long long pending = 0;
+	struct stat_line stat;
+	FILE *status;
+
+	snprintf(path, sizeof path, "/proc/%d/task/%.16s/stat", (int)pid, thread);
+	if (!read_stat_at(path, &stat) || stat.flags & PF_EXITING)
+		return false;
+	snprintf(path, sizeof path, "/proc/%d/task/%.16s/status", (int)pid, thread);
+	status = fopen(path, "re");
+	while (status && fgets(line, sizeof line, status))
+		if (sscanf(line, "SigPnd: %llx", &pending) == 1)
+			break;
+	if (status)
+		fclose(status);
+	return !(pending & 1ull << (SIGKILL - 1));
+}
+
 bool pp__lives_on(pid_t pid)
 {
+	struct dirent *entry;
 	struct stat_line line;
+	char path[32];
+	bool lives;
+	DIR *threads;
 
-	return read_stat(pid, &line) && line.state != 'Z' && (line.virtual_bytes || line.threads > 1);
+	if (!read_stat(pid, &line))
+		return false;
+	lives = !(line.flags & PF_EXITING);
+	snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+	threads = lives || line.threads < 2 ? NULL : opendir(path);
+	while (threads && !lives && (entry = readdir(threads)) != NULL)
+		lives = *entry->d_name != '.' && thread_lives_on(pid, entry->d_name);
+	if (threads)
+		closedir(threads);
+	return lives;
 }
 
 _Atomic int *pp__process_mark(void)

@@ -39,8 +39,8 @@ struct pp__identity pp__identify(pid_t pid);
 /* A zombie counts as dead, and so does another process with the same number. */
 bool pp__is_alive(const struct pp__identity *identity);
 
-/* Whether the process still executes something: another image after its main thread was replaced by exec, or other
- * threads after that one ended. One that is only being torn down does not. */
+/* Whether a process whose main thread has lost its mutexes still executes something: another image, after exec, or other
+ * threads, after pthread_exit. One that is being torn down does not, however long that takes. */
 bool pp__lives_on(pid_t pid);
 
 /*

@@ -91,7 +91,16 @@ static void wait_end(struct pp__wait *wait)
 	pthread_cond_destroy(&wait->news);
 }
 
-/* pp__lock held. false: the deadline has passed. */
+static bool drain_all(struct pp__wait *wait)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < wait->executor_count; i++)
+		any |= pp__drain(wait->executors[i]);
+	return any;
+}
+
+/* pp__lock held. false: the deadline has passed, and nothing has come. */
 static bool wait_for_news(struct pp__wait *wait, int64_t deadline)
 {
 	int64_t now = pp__now_ns(), until;
@@ -99,7 +108,7 @@ static bool wait_for_news(struct pp__wait *wait, int64_t deadline)
 	if (wait->executor_count == 1)
 		return pp__await_news(wait->executors[0], deadline);
 	if (now >= deadline)
-		return false;
+		return drain_all(wait);
 	until = deadline - now < PP__SLICE_NS ? deadline : now + PP__SLICE_NS;
 	pp__cond_wait(&wait->news, &pp__lock, until);
 	return true;

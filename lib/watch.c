@@ -179,7 +179,7 @@ bool pp__await_news(pp_executor *ex, int64_t deadline)
 	int64_t now = pp__now_ns(), until;
 
 	if (now >= deadline)
-		return false;
+		return pp__drain(ex);    /* too late to wait, but not to look */
 	until = deadline - now < PP__SLICE_NS ? deadline : now + PP__SLICE_NS;
 	if (!ex->drainer) {
 		sleep_on_bell(ex, until);

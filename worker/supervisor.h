@@ -18,6 +18,7 @@ struct pp__child {
 	bool     quarantined;    /* did not die of SIGKILL: its entry is never used again */
 	int64_t  killed_ns;      /* when SIGKILL was sent; 0: not yet */
 	int64_t  marked_ns;      /* when the robust mutex was first seen to have lost its owner */
+	int64_t  lived_ns;       /* and since when it was seen to live on all the same */
 	int64_t  term_ns;        /* when SIGTERM was sent */
 	uint64_t claimed_word;   /* a claim that has not become RUNNING, */
 	int64_t  claimed_ns;     /* and since when */

@@ -255,7 +255,7 @@ eventloop_crash()
 	same_lines "$tmp/upper" "$tmp/loop" && is_count 2 '^crash: .*SIGSEGV' "$tmp/stderr"
 }
 
-# What stdout's buffer could not write must not be forgotten when the rest of it is empty.
+# Lost lines are an error, and not a shorter output.
 eventloop_full()
 {
 	exits 1 "$eventloop" <"$tmp/lines" >/dev/full 2>"$tmp/stderr" && grep '^eventloop: stdout: ' "$tmp/stderr"
