@@ -166,14 +166,17 @@ bool pp_future_cancelled(const pp_future *future_)
 const char *pp_future_state(const pp_future *future_)
 {
 	pp_future *future = usable(future_);
+	enum pp__state state;
 
 	if (!future)
 		return NULL;
-	if (pp_future_cancelled(future))
+	pp__tend_sometimes(future->executor);
+	state = state_of(future);                /* one look: it may change between two */
+	if (state == PP__CANCELLED)
 		return "cancelled";
-	if (pp_future_done(future))
+	if (pp__state_is_end(state) || atomic_load_explicit(&future->box, memory_order_acquire))
 		return "finished";
-	return pp_future_running(future) ? "running" : "pending";
+	return state == PP__RUNNING || state == PP__STOP_KILL ? "running" : "pending";
 }
 
 /* Its end comes from the parent's own hand: nobody else announces it. */
@@ -187,6 +190,8 @@ static void end_here(pp_future *future)
 	if (!(ex->flags & PP_SELF_DISPATCH))
 		list = pp__callbacks_take(future);
 	pp__settle(future);
+	if (ex->callbacks)
+		pp__ask_for_fd(ex);
 	pthread_mutex_unlock(&pp__lock);
 	pp__wake_sleepers(future);
 	for (; list; list = next) {

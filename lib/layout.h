@@ -110,6 +110,7 @@ struct pp__control {
 	_Atomic uint32_t  fd_requests;                   /* raised by workers: the supervisor makes the fd readable */
 	sem_t             bell;
 	_Atomic uint32_t  worker_cpu;                    /* where the last worker to wake up ran, plus one */
+	_Atomic uint32_t  units_used[2];                 /* small and big units that were ever used; moved by workers */
 	alignas(PP__LINE) _Atomic uint32_t spare;        /* entry + 1 of the worker that waits for a dead one's seat */
 	_Atomic uint32_t  supervisor_sleeps;             /* 1: it has no tick; whoever starts a task nudges it */
 	_Atomic int32_t   supervisor_pid;

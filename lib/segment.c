@@ -13,6 +13,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 #include "slot.h"
 
@@ -20,7 +21,16 @@
 # define MADV_POPULATE_WRITE 23
 #endif
 #define GIB          (UINT64_C(1) << 30)
+#define SHM_ENOUGH   ((uint64_t)128 << 20)
 #define COMMIT_STEP  ((uint64_t)1 << 20)
+
+/* A container's /dev/shm of 64 MiB would be full before long; a memfd knows no such bound. */
+static bool shm_is_small(void)
+{
+	struct statvfs fs;
+
+	return statvfs("/dev/shm", &fs) == 0 && (uint64_t)fs.f_bavail * fs.f_frsize < SHM_ENOUGH;
+}
 
 static int open_tmpfile(void)
 {
@@ -238,6 +248,8 @@ int pp__segment_create(struct pp__segment *segment, unsigned backings, uint32_t 
 
 	for (unsigned backing = PP__BACKING_TMPFILE; backing <= PP__BACKING_NAMED; backing <<= 1) {
 		if (!(backings & backing))
+			continue;
+		if (backing == PP__BACKING_TMPFILE && backings & PP__BACKING_MEMFD && shm_is_small())
 			continue;
 		rc = create_with(segment, (enum pp__backing)backing, max_workers);
 		if (rc == 0 || rc == -EMFILE || rc == -ENFILE || rc == -EFBIG)

@@ -127,11 +127,14 @@ static int finish_callbacks(pp_executor *ex, int64_t deadline)
 	int rc = 0;
 
 	pthread_mutex_lock(&pp__lock);
-	if (ex->flags & PP_SELF_DISPATCH)
-		pp__callbacks_run_queued(ex, UINT32_MAX);
-	while (rc == 0 && (ex->callbacks || ex->callbacks_running))
+	while (rc == 0) {
+		if (ex->flags & PP_SELF_DISPATCH)
+			pp__callbacks_run_queued(ex, UINT32_MAX);
+		if (!ex->callbacks && !ex->callbacks_running)
+			break;
 		if (!pp__await_news(ex, deadline))
 			rc = -ETIMEDOUT;
+	}
 	pthread_mutex_unlock(&pp__lock);
 	return rc;
 }

@@ -12,6 +12,7 @@
 #define USED   UINT64_C(1)
 #define WARM   UINT64_C(2)
 #define BIG    (UINT64_C(1) << 63)
+#define SOME_LOOKS 1024u
 
 static uint64_t claim_make(bool big, uint32_t first, uint32_t count)
 {
@@ -34,9 +35,18 @@ static _Atomic uint64_t *words(const struct pp__shared *shared, bool big)
 
 static uint64_t unit_size(bool big) { return big ? PP__BIG_UNIT : PP__SMALL_UNIT; }
 
-static bool claim_is_in_bounds(const struct pp__header *h, uint64_t claim)
+/* How many units, from the first on, were ever used: a hint that workers can write, so it is bounded. */
+static uint32_t units_used_of(const struct pp__shared *shared, bool big)
 {
-	uint32_t total = claim_is_big(claim) ? h->big_count : h->small_count;
+	uint32_t total = big ? shared->header->big_count : shared->header->small_count;
+	uint32_t used = atomic_load(&shared->control->units_used[big]);
+
+	return used < total ? used : total;
+}
+
+static bool claim_is_in_bounds(const struct pp__shared *shared, uint64_t claim)
+{
+	uint32_t total = units_used_of(shared, claim_is_big(claim));
 
 	return claim_count(claim) && claim_first(claim) < total && claim_count(claim) <= total - claim_first(claim);
 }
@@ -51,7 +61,7 @@ bool pp__units_are_owned(const struct pp__shared *shared, uint32_t slot, uint32_
 {
 	_Atomic uint64_t *word;
 
-	if (!claim_is_in_bounds(shared->header, claim) || claim_count(claim) * unit_size(claim_is_big(claim)) < size)
+	if (!claim_is_in_bounds(shared, claim) || claim_count(claim) * unit_size(claim_is_big(claim)) < size)
 		return false;
 	word = words(shared, claim_is_big(claim)) + claim_first(claim);
 	for (uint32_t i = 0; i < claim_count(claim); i++)
@@ -65,7 +75,7 @@ void pp__units_release(const struct pp__shared *shared, uint32_t slot, uint32_t 
 	_Atomic uint64_t *word;
 	uint64_t old;
 
-	if (!claim_is_in_bounds(shared->header, claim))
+	if (!claim_is_in_bounds(shared, claim))
 		return;
 	word = words(shared, claim_is_big(claim)) + claim_first(claim);
 	for (uint32_t i = 0; i < claim_count(claim); i++) {
@@ -107,33 +117,79 @@ static int take(const struct pp__shared *shared, uint32_t slot, uint32_t generat
 	return 0;
 }
 
+/* Claims this run, noting it first. The offset; -EAGAIN: another took one of them; -ENOSPC. */
+static int64_t claim_at(const struct pp__shared *shared, uint32_t slot, uint32_t generation, uint64_t claim)
+{
+	int rc;
+
+	atomic_store(&shared->cells[slot].claim, claim);
+	rc = take(shared, slot, generation, claim);
+	if (rc == 0)
+		return (int64_t)pp__units_offset(shared->header, claim);
+	pp__units_release(shared, slot, generation, claim);
+	return rc;
+}
+
+/*
+ * Among the units that were used before, from the cursor on and round: they have memory. So many are looked at that one
+ * is found unless nearly all are in use.
+ */
+static int64_t claim_warm(const struct pp__shared *shared, uint32_t *cursor, uint32_t slot, uint32_t generation,
+                          bool big, uint32_t count, uint32_t looks)
+{
+	uint32_t high = units_used_of(shared, big), at = *cursor, run;
+	int64_t rc;
+
+	while (count <= high && looks) {
+		if (at > high - count)
+			at = 0;
+		run = free_run(words(shared, big) + at, count);
+		looks -= run + 1 < looks ? run + 1 : looks;
+		if (run < count) {
+			at += run + 1;
+			continue;
+		}
+		rc = claim_at(shared, slot, generation, claim_make(big, at, count));
+		*cursor = at + count;
+		if (rc != -EAGAIN)
+			return rc;
+		at++;
+	}
+	*cursor = at;
+	return -ENOMEM;
+}
+
+/* Behind all that were used so far. The table of words gets its memory here, before anybody looks at it. */
+static int64_t claim_fresh(const struct pp__shared *shared, uint32_t slot, uint32_t generation, bool big,
+                           uint32_t count)
+{
+	uint32_t total = big ? shared->header->big_count : shared->header->small_count;
+	_Atomic uint32_t *used = &shared->control->units_used[big];
+	uint32_t high = units_used_of(shared, big);
+	int64_t rc = -EAGAIN;
+
+	while (rc == -EAGAIN && count <= total - high) {
+		int done = pp__memory_commit_at((void *)(uintptr_t)(words(shared, big) + high), count * sizeof(uint64_t));
+		if (done < 0 && done != -EINVAL)
+			return done;
+		if (atomic_compare_exchange_strong(used, &high, high + count))
+			rc = claim_at(shared, slot, generation, claim_make(big, high, count));
+		high = units_used_of(shared, big);
+	}
+	return rc == -EAGAIN ? -ENOMEM : rc;
+}
+
 static int64_t claim_run(const struct pp__shared *shared, uint32_t *cursor, uint32_t slot, uint32_t generation,
                          bool big, uint32_t count)
 {
-	uint32_t total = big ? shared->header->big_count : shared->header->small_count;
-	struct pp__cell *cell = shared->cells + slot;
-	_Atomic uint64_t *word = words(shared, big);
-	uint64_t seen = 0;
+	int64_t rc = claim_warm(shared, cursor, slot, generation, big, count, SOME_LOOKS);
 
-	while (count <= total && seen <= (uint64_t)total + count) {
-		uint32_t at = *cursor < total && count <= total - *cursor ? *cursor : 0, run = free_run(word + at, count);
-		uint64_t claim = claim_make(big, at, count);
-		int rc = -EAGAIN;
-		if (run == count) {
-			atomic_store(&cell->claim, claim);
-			rc = take(shared, slot, generation, claim);
-		}
-		*cursor = at + (rc == 0 ? count : run + 1);
-		if (rc == 0)
-			return (int64_t)pp__units_offset(shared->header, claim);
-		seen += (uint64_t)run + 1 + (at == 0);
-		if (run < count)
-			continue;
-		pp__units_release(shared, slot, generation, claim);
-		if (rc != -EAGAIN)
-			return rc;
-	}
-	return -ENOMEM;
+	if (rc == -ENOMEM)
+		rc = claim_fresh(shared, slot, generation, big, count);
+	if (rc == -ENOMEM || rc == -ENOSPC)      /* nothing fresh to be had: then every warm one is looked at */
+		rc = claim_warm(shared, cursor, slot, generation, big, count, UINT32_MAX / 2) < 0 ? rc
+		     : (int64_t)pp__units_offset(shared->header, atomic_load(&shared->cells[slot].claim));
+	return rc;
 }
 
 int64_t pp__units_claim(const struct pp__shared *shared, struct pp__unit_cursor *cursor, uint32_t slot,

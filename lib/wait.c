@@ -187,7 +187,8 @@ int pp_wait(pp_future *const *futures, size_t n, enum pp_when when, int64_t time
 	rc = wait_begin(&wait, futures, n);
 	if (rc == 0) {
 		wait_until(&wait, when, deadline);
-		rc = (int)wait.settled;
+		for (size_t i = 0; i < wait.count; i++)
+			rc += wait.watchers[i].settled || pp__future_has_ended(wait.watchers[i].future);
 	}
 	wait_end(&wait);
 	pthread_mutex_unlock(&pp__lock);

@@ -2,11 +2,13 @@
 /* Section 5 of the contract: crashes at inconvenient moments. What each way of dying is reported as: test_crash.c. */
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include "support.h"
 
@@ -310,6 +312,60 @@ START_TEST(crash_during_shutdown)
 }
 END_TEST
 
+/* ---- crash_beside_busy_cpu */
+
+#define HOGS 3
+
+static void hogs_start(pid_t *pids)
+{
+	for (int i = 0; i < HOGS; i++) {
+		pids[i] = fork();
+		ck_assert_int_ge(pids[i], 0);
+		if (pids[i] == 0)
+			for (volatile unsigned n = 0; ; n++)
+				;
+	}
+}
+
+static void hogs_stop(const pid_t *pids)
+{
+	for (int i = 0; i < HOGS; i++) {
+		kill(pids[i], SIGKILL);
+		waitpid(pids[i], NULL, 0);
+	}
+}
+
+/* One CPU for everything, and others want it: deaths take long to be confirmed, and new ones come meanwhile. */
+START_TEST(crash_beside_busy_cpu)
+{
+	cpu_set_t all, one;
+	pp_future *futures[60];
+	pid_t hogs[HOGS];
+	pp_executor *ex;
+
+	ck_assert_int_eq(sched_getaffinity(0, sizeof all, &all), 0);
+	CPU_ZERO(&one);
+	for (int cpu = 0; cpu < CPU_SETSIZE && !CPU_COUNT(&one); cpu++)
+		if (CPU_ISSET(cpu, &all))
+			CPU_SET(cpu, &one);
+	ck_assert_int_eq(sched_setaffinity(0, sizeof one, &one), 0);
+	hogs_start(hogs);
+	ex = support_executor(2);
+	for (int i = 0; i < 60; i++)
+		futures[i] = submit_death(ex, i % 2 ? DIE_SEGV : DIE_EXIT99);
+	for (int i = 0; i < 60; i++) {
+		support_assert_kind(futures[i], i % 2 ? PP_CRASHED : PP_EXITED);
+		ck_assert_int_eq(support_outcome(futures[i])->signal, i % 2 ? SIGSEGV : 0);
+		pp_future_free(futures[i]);
+	}
+	ck_assert_int_ne(run_for_pid(ex), 0);
+	ck_assert_ptr_null(pp_executor_broken(ex));
+	hogs_stop(hogs);
+	pp_executor_free(ex);
+	ck_assert_int_eq(sched_setaffinity(0, sizeof all, &all), 0);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("crash_more");
@@ -320,6 +376,7 @@ static Suite *make_suite(void)
 	tcase_add_test(tcase, crash_in_initializer_then_luck);
 	tcase_add_test(tcase, crash_in_callback_chain);
 	tcase_add_test(tcase, crash_during_shutdown);
+	tcase_add_test(tcase, crash_beside_busy_cpu);
 	return suite;
 }
 

@@ -318,7 +318,8 @@ static void *doomed_main(void *doomed_)
 	pp_future_free(future);
 	d->done += pp_executor_dispatch(d->stage->ex, 0) == 0;
 	d->done += pp_executor_shutdown(d->stage->ex, PP_SHUTDOWN_WAIT, 20) == -ETIMEDOUT;
-	pthread_testcancel();
+	if (!support_sanitized())        /* AddressSanitizer takes the unwinding for an overflow */
+		pthread_testcancel();
 	return NULL;
 }
 
@@ -334,7 +335,7 @@ START_TEST(no_call_is_a_cancellation_point)
 	ck_assert_int_eq(pthread_create(&thread, NULL, doomed_main, &doomed), 0);
 	ck_assert_int_eq(pthread_join(thread, &end), 0);
 	ck_assert_int_eq(doomed.done, 8);
-	ck_assert_ptr_eq(end, PTHREAD_CANCELED);
+	ck_assert(support_sanitized() || end == PTHREAD_CANCELED);
 	stage_free(&stage);
 }
 END_TEST

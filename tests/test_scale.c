@@ -297,7 +297,7 @@ END_TEST
 /* CPython issue 12456: one task more than workers, and shutdown at once, while workers are only just starting. */
 START_TEST(shutdown_race_issue12456)
 {
-	for (int round = 0; round < 200; round++) {
+	for (int round = 0; round < 60; round++) {
 		pp_executor *ex = support_executor(2);
 		pp_future *futures[3];
 		for (int i = 0; i < 3; i++)

@@ -119,7 +119,7 @@ static void use_and_lose(pp_executor *ex, int rounds)
 		memcpy(bytes, &i, sizeof i);
 		dying = support_submit(ex, task_stores_and_dies, bytes, size);
 		raised = support_submit(ex, task_raise, bytes, size);
-		for (int k = 0; k < 50; k++)
+		for (int k = 0; k < 20; k++)
 			ck_assert_int_eq(pp_submit(ex, task_echo, bytes, sizes[k % 4], NULL), 0);
 		support_assert_kind(dying, PP_CRASHED);
 		support_assert_kind(raised, PP_RAISED);
@@ -144,10 +144,10 @@ START_TEST(no_stale_references_of_others)
 	pp_executor *ex = support_executor(2);
 	struct usage early, late;
 
-	use_and_lose(ex, many(400));
+	use_and_lose(ex, many(100));
 	let_settle(ex);
 	early = usage_now();
-	use_and_lose(ex, many(1200));
+	use_and_lose(ex, many(300));
 	let_settle(ex);
 	late = usage_now();
 	ck_assert_uint_le(late.resident, early.resident + 4 * MIB);      /* what is in flight at once varies */
@@ -261,7 +261,7 @@ START_TEST(crash_on_busy_cpu)
 	static const int ways[] = { DIE_SEGV, DIE_ABRT, DIE_EXIT99 };
 	atomic_bool stop = false;
 	pthread_t threads[3];
-	pp_future *futures[150];
+	pp_future *futures[24];
 	cpu_set_t all, one;
 	pp_executor *ex;
 
@@ -272,9 +272,9 @@ START_TEST(crash_on_busy_cpu)
 	for (int i = 0; i < 3; i++)
 		ck_assert_int_eq(pthread_create(&threads[i], NULL, spin_main, &stop), 0);
 	ex = support_executor(_i);
-	for (int i = 0; i < 150; i++)
+	for (int i = 0; i < 24; i++)
 		futures[i] = support_submit(ex, task_die, &ways[i % 3], sizeof *ways);
-	for (int i = 0; i < 150; i++) {
+	for (int i = 0; i < 24; i++) {
 		support_assert_kind(futures[i], i % 3 == 2 ? PP_EXITED : PP_CRASHED);
 		pp_future_free(futures[i]);
 	}

@@ -283,20 +283,22 @@ START_TEST(max_tasks_runs_finalizers)
 }
 END_TEST
 
+#define BACKLOG 100
+
 /* CPython gh-115634: workers that leave for their age, while more is pending than there are workers. */
 static void recycle_with_backlog(uint64_t limit, bool wait_in_shutdown)
 {
 	pp_options options = support_options(2);
-	pp_future *futures[300];
+	pp_future *futures[BACKLOG];
 	pp_executor *ex;
 
 	options.max_tasks_per_worker = limit;
 	ex = support_create(&options);
-	for (int i = 0; i < 300; i++)
+	for (int i = 0; i < BACKLOG; i++)
 		futures[i] = support_submit(ex, task_echo, &i, sizeof i);
 	if (wait_in_shutdown)
 		ck_assert_int_eq(pp_executor_shutdown(ex, PP_SHUTDOWN_WAIT, SUPPORT_GUARD_MS), 0);
-	for (int i = 0; i < 300; i++) {
+	for (int i = 0; i < BACKLOG; i++) {
 		if (wait_in_shutdown)
 			ck_assert(pp_future_done(futures[i]));
 		support_assert_returned(futures[i], &i, sizeof i);

@@ -4,6 +4,7 @@
  * count of events, so that none is lost or started twice.
  */
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -80,13 +81,10 @@ static void prepare_line(const struct pp__supervisor *s, uint32_t entry, int32_t
 	atomic_store(&line->phase, PP__STARTING);
 }
 
-static int spawn(struct pp__supervisor *s, int32_t seat)
+static int spawn(struct pp__supervisor *s, uint32_t entry, int32_t seat)
 {
-	uint32_t entry = free_entry(s);
 	pid_t pid;
 
-	if (entry == PP__NO_SLOT)
-		return -EAGAIN;
 	prepare_line(s, entry, seat);
 	pid = fork();
 	if (pid == 0)
@@ -141,15 +139,35 @@ static bool may_start(const struct pp__supervisor *s)
 	return !atomic_load(&s->shared->control->broken) && pp__now_ns() >= s->next_start_ns;
 }
 
+/* Dying workers have given way to everybody (crash.c). When all entries wait for their ends, they have to get on. */
+static void hurry_the_dying(const struct pp__supervisor *s)
+{
+	struct sched_param zero = { 0 };
+
+	for (uint32_t i = 0; i < s->shared->header->entries; i++)
+		if (s->children[i].pid)
+			sched_setscheduler(s->children[i].pid, SCHED_OTHER, &zero);
+}
+
+/* While others live the pool works on, slower, and a spare is only for speed: then it is tried again, and that is all. */
 static bool start_one(struct pp__supervisor *s, int32_t seat)
 {
+	uint32_t entry = free_entry(s);
 	char text[PP__TEXT];
-	int rc = spawn(s, seat);
+	int rc;
 
+	if (entry == PP__NO_SLOT) {
+		hurry_the_dying(s);      /* the next death makes room */
+		return false;
+	}
+	rc = spawn(s, entry, seat);
 	if (rc == 0)
 		return true;
+	if (seat < 0 || pp__seated(s)) {
+		s->next_start_ns = pp__now_ns() + (BACK_OFF_NS << BACK_OFF_MAX);
+		return false;
+	}
 	snprintf(text, sizeof text, "no worker can be started: fork: %s", strerror(-rc));
-	/* While others live the pool works on, slower; the count goes on from the last one that could be started. */
 	pp__count_start_failure(s, rc, text, false);
 	return false;
 }
