@@ -122,7 +122,8 @@ extern "C" {
  * in the workers; flush FILEs of your own first.
  *
  * Workers: stdin is /dev/null; signal dispositions are the default ones, but SIGINT, which does nothing (a Ctrl-C
- * is for the parent to decide); no signal is blocked; each is the leader of its own process group. They end with
+ * is for the parent to decide); no signal is blocked; each is the leader of its own process group. Exit handlers of the
+ * application never run in them, but for those of at_quick_exit when a task calls quick_exit. They end with
  * the executor, and at the latest, by SIGKILL and with all their descendants, when the parent process ends or is
  * killed: what waits then is dropped and what runs is killed, so call pp_executor_shutdown first.
  *

@@ -9,7 +9,6 @@
 
 #define SMALLEST  7u
 #define LARGE     ((uint64_t)1 << 20)
-#define WARM_MAX  ((uint64_t)64 << 20)
 
 static unsigned class_of(uint64_t size)
 {
@@ -70,7 +69,7 @@ void pp__arguments_give(struct pp__arguments *a, const struct pp__segment *segme
 	a->free[class].offsets[a->free[class].count++] = offset;
 	if (class_size(class) < LARGE)
 		return;
-	if (a->warm + class_size(class) > WARM_MAX)
+	if (a->warm + class_size(class) > segment->warm_max)
 		pp__memory_discard(&segment->shared, offset, class_size(class));
 	else
 		a->warm += class_size(class);

@@ -22,6 +22,7 @@
 #endif
 #define GIB          (UINT64_C(1) << 30)
 #define SHM_ENOUGH   ((uint64_t)128 << 20)
+#define WARM_MAX     ((uint64_t)64 << 20)
 #define COMMIT_STEP  ((uint64_t)1 << 20)
 
 /* A container's /dev/shm of 64 MiB would be full before long; a memfd knows no such bound. */
@@ -218,6 +219,15 @@ static int fill_header(struct pp__segment *segment, uint32_t max_workers)
 	return pp__memory_commit(segment, h->workers, h->entries * sizeof(struct pp__worker));
 }
 
+/* An eighth of what the file system has in all, if that is bounded. */
+static uint64_t warm_max(int fd)
+{
+	struct statvfs fs;
+	uint64_t size = fstatvfs(fd, &fs) == 0 ? (uint64_t)fs.f_blocks * fs.f_frsize : 0;
+
+	return size && size / 8 < WARM_MAX ? size / 8 : WARM_MAX;
+}
+
 static int create_with(struct pp__segment *segment, enum pp__backing backing, uint32_t max_workers)
 {
 	struct stat st;
@@ -235,6 +245,7 @@ static int create_with(struct pp__segment *segment, enum pp__backing backing, ui
 	if (rc == 0 && fstat(segment->fd, &st) == 0) {
 		segment->dev = st.st_dev;
 		segment->ino = st.st_ino;
+		segment->warm_max = warm_max(segment->fd);
 		rc = fill_header(segment, max_workers);
 	}
 	if (rc < 0)

@@ -23,6 +23,7 @@ struct pp__segment {
 	bool              needs_fd;      /* memory can only be reserved through it (Linux before 5.14): it stays open */
 	uint64_t          dev, ino;      /* to tell the fd from a file of the application that has its number now */
 	enum pp__backing  backing;
+	uint64_t          warm_max;      /* so much freed memory may be kept for the next use */
 };
 
 /* Tries the backings in the set, in the order of their values. 0; -ENOMEM -ENOSPC -EFBIG -EMFILE -ENFILE. */

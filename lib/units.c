@@ -117,6 +117,21 @@ static int take(const struct pp__shared *shared, uint32_t slot, uint32_t generat
 	return 0;
 }
 
+/* What was given to a run that did not fit goes back, for smaller ones. The units are still ours. */
+static void cool(const struct pp__shared *shared, uint32_t slot, uint32_t generation, uint64_t claim)
+{
+	_Atomic uint64_t *word = words(shared, claim_is_big(claim)) + claim_first(claim);
+	uint64_t size = unit_size(claim_is_big(claim)), offset = pp__units_offset(shared->header, claim), warm;
+
+	for (uint32_t i = 0; i < claim_count(claim); i++) {
+		warm = name(slot, generation) | WARM;
+		if (atomic_load(word + i) != warm && atomic_load(word + i) != name(slot, generation))
+			continue;
+		pp__memory_discard(shared, offset + i * size, size);
+		atomic_compare_exchange_strong(word + i, &warm, name(slot, generation));
+	}
+}
+
 /* Claims this run, noting it first. The offset; -EAGAIN: another took one of them; -ENOSPC. */
 static int64_t claim_at(const struct pp__shared *shared, uint32_t slot, uint32_t generation, uint64_t claim)
 {
@@ -126,6 +141,8 @@ static int64_t claim_at(const struct pp__shared *shared, uint32_t slot, uint32_t
 	rc = take(shared, slot, generation, claim);
 	if (rc == 0)
 		return (int64_t)pp__units_offset(shared->header, claim);
+	if (rc == -ENOSPC)
+		cool(shared, slot, generation, claim);
 	pp__units_release(shared, slot, generation, claim);
 	return rc;
 }

@@ -217,7 +217,6 @@ static int app_exit_handlers(void *unused)
 
 	(void)unused;
 	APP_CHECK(atexit(count_run) == 0);
-	APP_CHECK(at_quick_exit(count_run) == 0);
 	options.max_workers = 2;
 	options.max_tasks_per_worker = 5;
 	APP_CHECK(pp_executor_create(&ex, &options) == 0);
