@@ -87,6 +87,7 @@ struct pp_executor {
 	_Atomic uint32_t    slots;       /* that exist */
 	uint32_t            free_slots;  /* list, by next_free */
 	uint32_t            limbo;       /* list of slots whose owner is not confirmed dead yet */
+	uint32_t            submits;
 	bool                closed;
 	_Atomic bool        holds_room;  /* something on that stack, or in limbo, has room to give back */
 	_Atomic uint32_t    freed;       /* stack of recycled slots, taken as a whole under submit_lock */

@@ -9,6 +9,8 @@
 #include "pool.h"
 #include "wake.h"
 
+#define SUBMITS_PER_DRAIN 32u
+
 /* How many workers have a task at hand. One that has published its end counts as free at once. */
 static uint32_t busy_workers(const struct pp__shared *shared)
 {
@@ -132,12 +134,14 @@ static int enqueue(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const v
 	return 0;
 }
 
-/* Slots that nobody waits for come back through the completion stack only. */
+/* Slots that nobody waits for come back through the completion stack only, and with them their room: looked at now and
+ * then, and when there is no other slot. */
 static void drain_if_short(pp_executor *ex)
 {
 	const struct pp__control *c = ex->segment.shared.control;
 
-	if (ex->free_slots || (!atomic_load(&c->done) && !atomic_load(&c->notices)))
+	if ((ex->free_slots && ex->submits++ % SUBMITS_PER_DRAIN)
+	    || (!atomic_load(&c->done) && !atomic_load(&c->notices)))
 		return;
 	pthread_mutex_unlock(&ex->submit_lock);
 	pthread_mutex_lock(&pp__lock);

@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -321,9 +322,11 @@ static void hogs_start(pid_t *pids)
 	for (int i = 0; i < HOGS; i++) {
 		pids[i] = fork();
 		ck_assert_int_ge(pids[i], 0);
-		if (pids[i] == 0)
-			for (volatile unsigned n = 0; ; n++)
-				;
+		if (pids[i])
+			continue;
+		prctl(PR_SET_PDEATHSIG, SIGKILL);        /* also when the test fails */
+		for (volatile unsigned n = 0; ; n++)
+			;
 	}
 }
 

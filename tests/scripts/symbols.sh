@@ -5,6 +5,12 @@ set -u
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 
+if [ ! -f "$TOP_BUILDDIR/.libs/libprocpool.so" ]; then
+	echo "ok 1 - symbols: library and map # SKIP no shared library was built"
+	echo "ok 2 - symbols: header and map # SKIP no shared library was built"
+	echo "1..2"
+	exit 0
+fi
 sed -n 's/^\t\(pp_[a-z_]*\);$/\1/p' "$TOP_SRCDIR/lib/procpool.map" | sort >"$tmp/map"
 nm -D --defined-only "$TOP_BUILDDIR/.libs/libprocpool.so" | awk '$2 ~ /^[TDBRV]$/ { sub(/@.*/, "", $3); print $3 }' \
 	| sort >"$tmp/library"
