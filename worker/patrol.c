@@ -5,6 +5,7 @@
  * busy; the first task after a calm second nudges.
  */
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include "ring.h"
 #include "slot.h"
@@ -82,6 +83,25 @@ static void take_back_claim(struct pp__supervisor *s, uint32_t entry, uint64_t w
 		pp__kill_worker(s, entry, SIGKILL);
 }
 
+/* A worker that dies of a crash has handed on its seat, and has given way to everybody so that its caller hears first
+ * (crash.c). That was long enough: on a busy machine it would else hold its entry for seconds. */
+static void hurry_if_dying(struct pp__supervisor *s, uint32_t entry, int64_t now)
+{
+	const struct pp__worker *line = s->shared->workers + entry;
+	struct pp__child *child = &s->children[entry];
+	struct sched_param zero = { 0 };
+
+	if (atomic_load(&line->seat) >= 0 || atomic_load(&s->shared->control->spare) == entry + 1
+	    || atomic_load(&line->phase) != PP__LIVE || child->hurried)
+		return;
+	if (!child->dying_ns)
+		child->dying_ns = now;
+	if (now - child->dying_ns < PP__DYING_NS)
+		return;
+	child->hurried = true;
+	sched_setscheduler(child->pid, SCHED_OTHER, &zero);
+}
+
 static void visit(struct pp__supervisor *s, uint32_t entry, int64_t now)
 {
 	struct pp__child *child = &s->children[entry];
@@ -98,6 +118,7 @@ static void visit(struct pp__supervisor *s, uint32_t entry, int64_t now)
 	}
 	if (atomic_load(&s->shared->workers[entry].phase) != PP__STARTING)
 		end_if_owner_gone(s, entry, now);
+	hurry_if_dying(s, entry, now);
 	if (child->term_ns && !child->killed_ns && now - child->term_ns > PP__GRACE_NS)
 		pp__kill_worker(s, entry, SIGKILL);
 	if (child->killed_ns && now - child->killed_ns > PP__UNKILLABLE_NS)
@@ -115,6 +136,14 @@ void pp__patrol(struct pp__supervisor *s)
 		s->closing_seen = true;
 		pp__wake_all(s->shared);
 	}
+}
+
+static bool has_dying(const struct pp__supervisor *s)
+{
+	for (uint32_t i = 0; i < s->shared->header->entries; i++)
+		if (s->children[i].pid && s->children[i].dying_ns && !s->children[i].hurried)
+			return true;
+	return false;
 }
 
 static bool is_waiting_for(const struct pp__supervisor *s)
@@ -135,6 +164,8 @@ int64_t pp__patrol_timeout(struct pp__supervisor *s)
 
 	if (now - s->busy_ns < PP__CALM_NS || is_waiting_for(s) || atomic_load(&s->shared->header->closing))
 		timeout = PP__TICK_NS;
+	if (has_dying(s))
+		timeout = PP__DYING_NS;
 	if (s->next_start_ns > now && (timeout < 0 || s->next_start_ns - now < timeout))
 		timeout = s->next_start_ns - now;
 	if (timeout >= 0)

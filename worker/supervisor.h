@@ -15,10 +15,12 @@ struct pp__child {
 	pid_t    pid;            /* 0: the entry is free */
 	bool     owner_gone;     /* its main thread has ended or was replaced by exec: killed by us, settles as exited */
 	bool     asked;          /* the parent asked for its end: what it runs then ends as killed */
+	bool     hurried;        /* it was dying for long enough at a low priority */
 	bool     quarantined;    /* did not die of SIGKILL: its entry is never used again */
 	int64_t  killed_ns;      /* when SIGKILL was sent; 0: not yet */
 	int64_t  marked_ns;      /* when the robust mutex was first seen to have lost its owner */
 	int64_t  lived_ns;       /* and since when it was seen to live on all the same */
+	int64_t  dying_ns;       /* since when it has been seen without its seat */
 	int64_t  term_ns;        /* when SIGTERM was sent */
 	uint64_t claimed_word;   /* a claim that has not become RUNNING, */
 	int64_t  claimed_ns;     /* and since when */
@@ -42,6 +44,7 @@ struct pp__supervisor {
 
 #define PP__TICK_NS      INT64_C(100000000)      /* while workers are busy: looks for what sends no signal */
 #define PP__CALM_NS      INT64_C(1000000000)     /* without a busy worker for so long: no more ticks */
+#define PP__DYING_NS     INT64_C(5000000)
 #define PP__STOPPED_NS   INT64_C(1000000000)     /* a claim that does not start for so long is taken back */
 #define PP__GRACE_NS     INT64_C(1000000000)     /* between SIGTERM and SIGKILL */
 #define PP__UNKILLABLE_NS INT64_C(1000000000)    /* after SIGKILL: quarantine */
