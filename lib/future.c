@@ -190,6 +190,7 @@ static void end_here(pp_future *future)
 	if (!(ex->flags & PP_SELF_DISPATCH))
 		list = pp__callbacks_take(future);
 	pp__settle(future);
+	pp__tell_waiters(ex);
 	if (ex->callbacks)
 		pp__ask_for_fd(ex);
 	pthread_mutex_unlock(&pp__lock);

@@ -138,6 +138,7 @@ struct pp__box   *pp__box_broken(const char *text, int code);
 void              pp__box_free(struct pp__box *box);
 
 /* watch.c; all with pp__lock held */
+void pp__tell_waiters(pp_executor *executor);    /* after ends that came from no stack */
 bool pp__arm(pp_future *future);                 /* false: it has ended, and nobody will push it */
 void pp__end_from_outside(pp_future *future, uint64_t (*edge)(struct pp__cell *, uint32_t));     /* and submit_lock */
 bool pp__watch(struct pp__watcher *watcher);     /* false: it has ended, and the watcher was not added */

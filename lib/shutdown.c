@@ -22,7 +22,7 @@ static void cancel_pending(pp_executor *ex)
 	for (uint32_t i = 0; i < atomic_load(&ex->slots); i++)
 		pp__end_from_outside(pp__future_at(ex, i), pp__slot_cancel);
 	pthread_mutex_unlock(&ex->submit_lock);
-	pthread_cond_broadcast(&ex->news);
+	pp__tell_waiters(ex);
 	pthread_mutex_unlock(&pp__lock);
 	pp__ask_for_fd(ex);
 }

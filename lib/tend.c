@@ -20,7 +20,7 @@ static void break_open_futures(pp_executor *ex)
 	for (uint32_t i = 0; i < atomic_load(&ex->slots); i++)
 		pp__end_from_outside(pp__future_at(ex, i), pp__slot_break);
 	pthread_mutex_unlock(&ex->submit_lock);
-	pthread_cond_broadcast(&ex->news);
+	pp__tell_waiters(ex);
 	pthread_mutex_unlock(&pp__lock);
 }
 
@@ -109,7 +109,7 @@ static void end_lost(pp_future *future)
 		atomic_store(&cell->word, pp__word_make(h, future->slot, future->generation, PP__BROKEN));
 		pp__future_outcome(future);
 		pp__settle(future);
-		pthread_cond_broadcast(&future->executor->news);
+		pp__tell_waiters(future->executor);
 	}
 	pthread_mutex_unlock(&pp__lock);
 	pp__wake_sleepers(future);

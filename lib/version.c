@@ -10,8 +10,9 @@ int pp_version(void)
 
 const char *pp_strerror(int error)
 {
-	switch (error < 0 ? -error : 0) {
-	case 0:          return "success";
+	if (error >= 0)
+		return "success";
+	switch (-(error + 1) + 1u) {             /* INT_MIN has no negative */
 	case EINVAL:     return "invalid argument";
 	case ENOMEM:     return "out of memory or address space";
 	case ENOSPC:     return "shared memory is full";

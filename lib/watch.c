@@ -43,6 +43,14 @@ void pp__settle(pp_future *future)
 		ex->pending--;
 }
 
+/* Who sleeps on the bell, and who waits for that one. */
+void pp__tell_waiters(pp_executor *ex)
+{
+	pthread_cond_broadcast(&ex->news);
+	if (ex->drainer)
+		sem_post(&ex->segment.shared.control->bell);
+}
+
 /* From a stack: the slot may be forged, so only what is really awaited counts. */
 static void announce(pp_future *future)
 {

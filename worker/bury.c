@@ -60,7 +60,10 @@ void pp__kill_strangers(struct pp__supervisor *s)
 		return;
 	n = read(fd, text, sizeof text - 1);
 	close(fd);
-	text[n > 0 ? n : 0] = 0;
+	n = n > 0 ? n : 0;
+	text[n] = 0;
+	while (n == (ssize_t)sizeof text - 1 && *text && text[strlen(text) - 1] != ' ')
+		text[strlen(text) - 1] = 0;      /* a number that is cut off is another process's */
 	for (;;) {
 		char *end;
 		long pid = strtol(at, &end, 10);

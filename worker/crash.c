@@ -27,7 +27,7 @@ static bool has_address(int signal)
 
 /*
  * Moves the task that runs now to its end by death. STOPPING forbids it: then the cause is already decided. Whoever
- * waits is woken before the spare is, and this process gives way to both.
+ * waits is woken before the spare is; then this process gives way to both, because it is about to be torn down.
  */
 static void settle(struct pp__self *self, int signal, int code, uintptr_t address)
 {
@@ -43,7 +43,6 @@ static void settle(struct pp__self *self, int signal, int code, uintptr_t addres
 	word = pp__slot_look(cell);
 	if (pp__word_state(word) != PP__RUNNING || !pp__word_is_owned_by(word, self->owner))
 		return;
-	sched_setscheduler(0, SCHED_IDLE, &zero);
 	cell->end_ns = (uint64_t)pp__now_ns();
 	cell->death_signal = signal;
 	cell->death_code = code;
@@ -53,6 +52,7 @@ static void settle(struct pp__self *self, int signal, int code, uintptr_t addres
 		return;
 	pp__announce_end(shared, slot, word);
 	pp__promote_spare(self);
+	sched_setscheduler(0, SCHED_IDLE, &zero);
 }
 
 /* One thread settles; others wait for the process to end. true: it is this one. false: it has been here before, and
