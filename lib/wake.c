@@ -14,52 +14,54 @@ void pp__wake_worker(const struct pp__shared *shared, uint32_t entry)
 	sem_post(&shared->workers[entry].wake);
 }
 
-/* Takes one sleeper out of the map; PP__NO_SLOT when nobody sleeps. */
-static uint32_t take_sleeper(const struct pp__shared *shared)
+/* PP__NO_SLOT when nobody sleeps. */
+static uint32_t some_sleeper(const struct pp__shared *shared)
 {
 	for (unsigned i = 0; i < map_words(shared); i++) {
 		uint64_t map = atomic_load(&shared->control->sleepers[i]);
-		while (map) {
-			unsigned bit = (unsigned)__builtin_ctzll(map);
-			if (atomic_fetch_and(&shared->control->sleepers[i], ~(UINT64_C(1) << bit)) & UINT64_C(1) << bit)
-				return i * 64u + bit;
-			map = atomic_load(&shared->control->sleepers[i]);
-		}
+		uint32_t entry = i * 64u + (map ? (uint32_t)__builtin_ctzll(map) : 0);
+		if (map)
+			return entry < shared->header->entries ? entry : PP__NO_SLOT;
 	}
 	return PP__NO_SLOT;
 }
 
+/* true: it was in the map until now. */
+static bool take_sleeper(const struct pp__shared *shared, uint32_t entry)
+{
+	uint64_t bit = UINT64_C(1) << entry % 64u;
+
+	return atomic_fetch_and(&shared->control->sleepers[entry / 64u], ~bit) & bit;
+}
+
 bool pp__sleepers_any(const struct pp__shared *shared)
 {
-	for (unsigned i = 0; i < map_words(shared); i++)
-		if (atomic_load(&shared->control->sleepers[i]))
-			return true;
-	return false;
+	return some_sleeper(shared) != PP__NO_SLOT;
 }
 
 /*
- * The searcher's place is reserved before the sleeper is taken, and named after that. Killed in between, the reservation
- * names nobody: the supervisor, and a waiter that finds ready work beside sleepers, clear it.
+ * The sleeper is named as the one that searches before it is taken out of the map. So one that finds work by its own look
+ * meanwhile either sees the name and clears it, or has left the map before, which the waker sees, and clears the name
+ * itself: no name stays on a worker that runs. Killed in between, the supervisor clears it; stopped in between, a waiter
+ * that finds ready work beside sleepers does.
  */
 bool pp__wake_one(const struct pp__shared *shared)
 {
-	struct pp__control *c = shared->control;
-	uint32_t nobody = 0, entry;
+	_Atomic uint32_t *searching = &shared->control->searching;
 
 	atomic_thread_fence(memory_order_seq_cst);
-	if (atomic_load_explicit(&c->searching, memory_order_relaxed))
-		return true;
-	if (!pp__sleepers_any(shared))
-		return false;
-	if (!atomic_compare_exchange_strong(&c->searching, &nobody, UINT32_MAX))
-		return true;
-	entry = take_sleeper(shared);
-	if (entry >= shared->header->entries) {
-		atomic_store(&c->searching, 0);
-		return false;
+	while (!atomic_load_explicit(searching, memory_order_relaxed)) {
+		uint32_t entry = some_sleeper(shared), nobody = 0, name = entry + 1;
+		if (entry == PP__NO_SLOT)
+			return false;
+		if (!atomic_compare_exchange_strong(searching, &nobody, name))
+			return true;
+		if (take_sleeper(shared, entry)) {
+			pp__wake_worker(shared, entry);
+			return true;
+		}
+		atomic_compare_exchange_strong(searching, &name, 0);
 	}
-	atomic_store(&c->searching, entry + 1);
-	pp__wake_worker(shared, entry);
 	return true;
 }
 
@@ -73,6 +75,7 @@ void pp__wake_all(const struct pp__shared *shared)
 void pp__sleepers_enter(const struct pp__shared *shared, uint32_t entry)
 {
 	atomic_fetch_or(&shared->control->sleepers[entry / 64u], UINT64_C(1) << entry % 64u);
+	atomic_thread_fence(memory_order_seq_cst);
 }
 
 void pp__sleepers_leave(const struct pp__shared *shared, uint32_t entry)

@@ -155,11 +155,9 @@ static void settle(struct pp__supervisor *s, uint32_t entry, const siginfo_t *in
 static void wake_again(struct pp__supervisor *s, uint32_t entry)
 {
 	struct pp__control *c = s->shared->control;
-	uint32_t nobody_yet = UINT32_MAX;
 
 	pp__sleepers_leave(s->shared, entry);
-	if (!pp__searching_end(s->shared, entry))
-		atomic_compare_exchange_strong(&c->searching, &nobody_yet, 0);
+	atomic_store(&c->searching, 0);
 	for (uint32_t i = 0; i < s->shared->header->entries; i++)
 		if (s->children[i].pid && !(atomic_load(&c->sleepers[i / 64]) & UINT64_C(1) << i % 64))
 			pp__wake_worker(s->shared, i);

@@ -65,14 +65,15 @@ static uint64_t look(struct pp__self *self, uint32_t *slot)
 	return word ? word : claim_ring(self, slot);
 }
 
-/* The first claim after a wake: lets another be woken, wakes one if there is more, and sees to it that the supervisor
- * ticks while tasks run. */
+/* The first claim after a wake: lets another be woken, wakes one if there is more (also when it was not the searcher
+ * any more: two tasks may have been submitted while it was), and sees to it that the supervisor ticks while tasks run. */
 static void stop_searching(struct pp__self *self)
 {
 	const struct pp__shared *shared = self->shared;
 
 	pp__sleepers_leave(shared, self->entry);
-	if (pp__searching_end(shared, self->entry) && pp__ring_has_ready(shared))
+	pp__searching_end(shared, self->entry);
+	if (pp__ring_has_ready(shared))
 		pp__wake_one(shared);
 	if (atomic_load_explicit(&shared->control->supervisor_sleeps, memory_order_relaxed))
 		pp__nudge_supervisor(shared);
