@@ -107,6 +107,13 @@ bool support_under_valgrind(void)
 	return preload && strstr(preload, "vgpreload");
 }
 
+int support_many(int n)
+{
+	int part = support_sanitized() || support_under_valgrind() ? n / 100 : getenv("PROCPOOL_TEST_ALL") ? n : n / 10;
+
+	return part ? part : 1;
+}
+
 bool support_sanitized(void)
 {
 #if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__

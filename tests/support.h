@@ -20,6 +20,10 @@
 /* Every wait in a test is bounded by this: a guard against hanging, not a measure of speed. */
 #define SUPPORT_GUARD_MS ((int64_t)20000)
 
+/* Of n repetitions that no case of the contract asks for: all with PROCPOOL_TEST_ALL in the environment, else a tenth;
+ * a hundredth under sanitizers and valgrind, which make everything ten times slower. At least one. */
+int support_many(int n);
+
 int support_main(int argc, char **argv, Suite *suite);
 #define SUPPORT_MAIN(make_suite) \
 	int main(int argc, char **argv) { return support_main(argc, argv, (make_suite)()); }

@@ -14,16 +14,10 @@
 
 #define MIB ((uint64_t)1 << 20)
 
-/* Sanitizers make everything ten times slower, and find their bugs in fewer rounds. */
-static int many(int n)
-{
-	return support_sanitized() || support_under_valgrind() ? n / 20 : n;
-}
-
 /* A backlog that shutdown cancels, instead of running it. */
 START_TEST(million_pending_cancelled)
 {
-	int n = many(1000000), cancelled = 0;
+	int n = support_many(1000000), cancelled = 0;
 	pp_future **futures = calloc((size_t)n, sizeof *futures);
 	struct stage stage;
 
@@ -45,7 +39,7 @@ END_TEST
 /* A backlog that its owner cancels, in an order of its own; what is left over is run. */
 START_TEST(backlog_half_cancelled)
 {
-	int n = many(200000);
+	int n = support_many(200000);
 	pp_future **futures = calloc((size_t)n, sizeof *futures);
 	struct stage stage;
 
@@ -144,10 +138,10 @@ START_TEST(no_stale_references_of_others)
 	pp_executor *ex = support_executor(2);
 	struct usage early, late;
 
-	use_and_lose(ex, many(100));
+	use_and_lose(ex, support_many(400));
 	let_settle(ex);
 	early = usage_now();
-	use_and_lose(ex, many(300));
+	use_and_lose(ex, support_many(1200));
 	let_settle(ex);
 	late = usage_now();
 	ck_assert_uint_le(late.resident, early.resident + 4 * MIB);      /* what is in flight at once varies */
@@ -158,7 +152,7 @@ END_TEST
 
 /* ---- submit_races_shutdown */
 
-#define MOST_TASKS 200000
+#define MOST_TASKS 50000
 
 struct flood { pp_executor *ex; int refusal; atomic_int submitted; int wrong; pthread_t thread; };
 
@@ -222,7 +216,7 @@ START_TEST(submit_races_shutdown)
 {
 	struct flood floods[2];
 
-	for (int round = 0; round < 20; round++) {
+	for (int round = 0; round < support_many(40); round++) {
 		floods_start(floods, -ESHUTDOWN);
 		ck_assert_int_eq(pp_executor_shutdown(floods[0].ex, PP_SHUTDOWN_WAIT, SUPPORT_GUARD_MS), 0);
 		floods_end(floods);
@@ -235,7 +229,7 @@ START_TEST(submit_races_broken_pool)
 {
 	struct flood floods[2];
 
-	for (int round = 0; round < 10; round++) {
+	for (int round = 0; round < support_many(30); round++) {
 		floods_start(floods, -EPIPE);
 		ck_assert_int_eq(kill(support_supervisor(), SIGKILL), 0);
 		floods_end(floods);
@@ -261,7 +255,7 @@ START_TEST(crash_on_busy_cpu)
 	static const int ways[] = { DIE_SEGV, DIE_ABRT, DIE_EXIT99 };
 	atomic_bool stop = false;
 	pthread_t threads[3];
-	pp_future *futures[24];
+	pp_future *futures[9];
 	cpu_set_t all, one;
 	pp_executor *ex;
 
@@ -272,9 +266,9 @@ START_TEST(crash_on_busy_cpu)
 	for (int i = 0; i < 3; i++)
 		ck_assert_int_eq(pthread_create(&threads[i], NULL, spin_main, &stop), 0);
 	ex = support_executor(_i);
-	for (int i = 0; i < 24; i++)
+	for (int i = 0; i < 9; i++)
 		futures[i] = support_submit(ex, task_die, &ways[i % 3], sizeof *ways);
-	for (int i = 0; i < 24; i++) {
+	for (int i = 0; i < 9; i++) {
 		support_assert_kind(futures[i], i % 3 == 2 ? PP_EXITED : PP_CRASHED);
 		pp_future_free(futures[i]);
 	}
