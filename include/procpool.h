@@ -318,6 +318,20 @@ PP_API void pp_walk_free(pp_walk *walk);                 /* at any time; NULL is
  * data NULL and size not 0). After a failure the task ends as raised with that code, whatever it returns. */
 PP_API int   pp_return(pp_task *task, const void *data, size_t size);
 
+/*
+ * Result in place, without a copy: room for size bytes in the memory where the parent will read them. They are the
+ * result from here on, unless a later pp_return, pp_return_alloc or pp_raise takes its place, which ends the room. What
+ * is in it at first is undefined; write all of it, or shrink it. Aligned to 16 bytes, above 256 bytes to 4096. Killed
+ * while it writes, the task costs its own future and nothing else.
+ * NULL: as a pp_return that failed (-ENOMEM, -ENOSPC), and the task ends as raised with that code, whatever it returns;
+ * or there is no use for a result: task is NULL, in the initializer and the finalizer, and after a pp_raise.
+ */
+PP_API void *pp_return_alloc(pp_task *task, size_t size);
+/* Shrinks what pp_return_alloc gave to its first size bytes; what they do not need is free for other results at once.
+ * Up to 256 bytes the result may move: write no more then. 0; -EINVAL (task NULL; no room given; larger than that; the
+ * task then ends as raised with that code); -ENOMEM, -ENOSPC. 0 and no effect where pp_return_alloc gives nothing. */
+PP_API int   pp_return_commit(pp_task *task, size_t size);
+
 /* Return codes are int32_t; PP_ERAISED stands for 0, which would mean success. */
 #define PP_ERAISED INT32_MIN
 

@@ -85,6 +85,19 @@ void pp__units_release(const struct pp__shared *shared, uint32_t slot, uint32_t 
 	}
 }
 
+/* The end is given up first: killed in between, the note still covers all that carries the slot's name. */
+void pp__units_shrink(const struct pp__shared *shared, uint32_t slot, uint32_t generation, uint64_t size)
+{
+	_Atomic uint64_t *note = &shared->cells[slot].claim;
+	uint64_t claim = atomic_load(note), unit = unit_size(claim_is_big(claim));
+	uint32_t first = claim_first(claim), count = claim_count(claim), keep = (uint32_t)((size + unit - 1) / unit);
+
+	if (keep >= count)
+		return;
+	pp__units_release(shared, slot, generation, claim_make(claim_is_big(claim), first + keep, count - keep));
+	atomic_store(note, claim_make(claim_is_big(claim), first, keep));
+}
+
 /* How many of the count units from word on are free, from the front. */
 static uint32_t free_run(_Atomic uint64_t *word, uint32_t count)
 {

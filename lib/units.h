@@ -19,6 +19,8 @@ int64_t  pp__units_claim(const struct pp__shared *shared, struct pp__unit_cursor
                          uint32_t generation, uint64_t size);
 /* Gives back what the noted claim names; by the owner before it claims anew, or by the parent after the end. */
 void     pp__units_release(const struct pp__shared *shared, uint32_t slot, uint32_t generation, uint64_t claim);
+/* Gives back those units of the owner's noted claim that size bytes do not need. */
+void     pp__units_shrink(const struct pp__shared *shared, uint32_t slot, uint32_t generation, uint64_t size);
 /* Whether the claim is in bounds, holds size bytes, and every unit of it belongs to this slot and generation. */
 bool     pp__units_are_owned(const struct pp__shared *shared, uint32_t slot, uint32_t generation, uint64_t claim,
                              uint64_t size);

@@ -61,6 +61,7 @@ static int make_room(struct pp_task *task, uint64_t size, unsigned char **place)
 	int64_t offset;
 
 	drop_claim(task);
+	task->place = NULL;
 	if (size <= PP__RESULT_INLINE) {
 		*place = shared->cells[task->slot].result;
 		return 0;
@@ -96,6 +97,58 @@ int pp_return(pp_task *task, const void *data, size_t size)
 		memcpy(place, data, size);
 	task->size = size;
 	return 0;
+}
+
+void *pp_return_alloc(pp_task *task, size_t size)
+{
+	unsigned char *place;
+	int rc;
+
+	if (!task || task->slot == PP__NO_SLOT || task->raised)
+		return NULL;
+	rc = make_room(task, size, &place);
+	task->size = 0;
+	if (rc < 0) {
+		task->error = rc;
+		return NULL;
+	}
+	task->size = size;
+	return task->place = place;
+}
+
+/* A result that has become small moves to where the parent looks for one of its size. The room it came from is given up
+ * by that, so the bytes are taken out first. */
+static int move_down(struct pp_task *task, uint64_t size)
+{
+	unsigned char bytes[PP__EXTENSION], *place;
+	int rc;
+
+	memcpy(bytes, task->place, size);
+	rc = make_room(task, size, &place);
+	if (rc == 0)
+		memcpy(place, bytes, size);
+	task->place = rc == 0 ? place : NULL;
+	return rc;
+}
+
+int pp_return_commit(pp_task *task, size_t size)
+{
+	uint64_t room;
+	int rc = 0;
+
+	if (!task)
+		return -EINVAL;
+	if (task->slot == PP__NO_SLOT || task->raised)
+		return 0;
+	if (!task->place || size > task->size)
+		return task->error = -EINVAL;
+	room = task->size;
+	if ((room > PP__EXTENSION && size <= PP__EXTENSION) || (room > PP__RESULT_INLINE && size <= PP__RESULT_INLINE))
+		rc = move_down(task, size);
+	else if (size > PP__EXTENSION)
+		pp__units_shrink(task->self->shared, task->slot, task->generation, size);
+	task->size = rc < 0 ? 0 : size;
+	return rc < 0 ? task->error = rc : 0;
 }
 
 /* In the initializer the message is kept for the reason why the pool is broken. */

@@ -21,6 +21,7 @@ struct pp_task {
 	bool     raised;
 	int      raise_code;
 	uint64_t size;                   /* of the result stored so far */
+	unsigned char *place;            /* what pp_return_alloc gave, while it stands; NULL */
 };
 
 struct pp__self {
