@@ -57,6 +57,7 @@ extern "C" {
 typedef struct pp_executor pp_executor;
 typedef struct pp_future   pp_future;
 typedef struct pp_walk     pp_walk;      /* as_completed */
+typedef struct pp_block    pp_block;     /* shared memory that the caller owns */
 typedef struct pp_task     pp_task;      /* inside a worker, for the time of one call */
 
 #define PP_FOREVER   ((int64_t)-1)
@@ -211,6 +212,54 @@ PP_CHECK PP_API int pp_submit(pp_executor *executor, pp_fn *fn, const void *data
 /* The same; options may be NULL. */
 PP_CHECK PP_API int pp_submit_with(pp_executor *executor, const pp_task_options *options, pp_fn *fn,
                                    const void *data, size_t size, pp_future **future);
+/*
+ * The same for bytes that are in several places: the task sees them one behind the other, and they are copied once.
+ * options may be NULL. As pp_submit; -EINVAL also for a count below 0, and for a part without memory but with a size.
+ */
+PP_CHECK PP_API int pp_submit_iov(pp_executor *executor, const pp_task_options *options, pp_fn *fn,
+                                  const struct iovec *parts, int count, pp_future **future);
+
+/* ------------------------------------------------------------------ blocks */
+
+/*
+ * A block is shared memory that the caller fills, and that any number of tasks get without a copy. It is counted by
+ * reference: pp_block_create makes the first, each task holds one from its submit until its future has ended and is
+ * freed, and the memory is free again when the last is gone. Blocks stay valid after pp_executor_free.
+ *
+ * Workers have a block mapped read-only from their start: a task that writes into one crashes alone (SIGSEGV). With
+ * PP_BLOCK_MUTABLE they can write: such a task finds it by pp_task_argument, and can return it by pp_return_argument.
+ * Mutable blocks stand beside each other where every worker can write, so a wild write of a task can hit another's; and
+ * the bytes of one whose task crashed or was killed are undefined, and what is left of that worker may write there
+ * until the future is freed: take another one then.
+ */
+enum pp_block_flags { PP_BLOCK_MUTABLE = 1u << 0 };      /* tasks may write it */
+
+/* size may be 0. Its bytes are undefined at first, and aligned to 64 bytes. Written by the parent until the first submit;
+ * later only with a lock-step of the caller's own, because tasks may read at the same time.
+ * 0; -EINVAL (NULL, unknown flags); -ENOMEM, -ENOSPC, -ESHUTDOWN, -EPIPE, -ECHILD as of pp_submit. *block is NULL after
+ * a failure. */
+PP_CHECK PP_API int pp_block_create(pp_executor *executor, size_t size, unsigned flags, pp_block **block);
+PP_API void    *pp_block_data(pp_block *block);
+PP_API size_t   pp_block_size(const pp_block *block);    /* NULL: 0 */
+PP_API pp_block *pp_block_ref(pp_block *block);          /* adds a reference, and returns block */
+PP_API void     pp_block_free(pp_block *block);          /* gives up one; NULL is legal; from any thread, in callbacks too */
+
+/*
+ * Submits fn on size bytes of block from offset on, without a copy; options may be NULL. data is aligned as offset
+ * is, up to 64. The reference of the caller is the caller's to free, at any time after this.
+ * As pp_submit; -EINVAL also where block is NULL, or another executor's, or these bytes are not all in it.
+ */
+PP_CHECK PP_API int pp_submit_block(pp_executor *executor, const pp_task_options *options, pp_fn *fn, pp_block *block,
+                                    size_t offset, size_t size, pp_future **future);
+
+/*
+ * The result of a future as a block, for the next task, without a copy; future may be freed at once. It is aligned to 8
+ * bytes, above 256 bytes as pp_return_alloc says, and stands where workers keep results: not read-only, but no task
+ * should write it. What was returned by pp_return_argument is a mutable block again: once a later task has written it,
+ * the outcome of this future has other bytes.
+ * 0; -EINVAL (NULL; future is not done, or ended otherwise than returned); -ENOMEM; -ECHILD. *block is NULL after a failure.
+ */
+PP_CHECK PP_API int pp_future_block(pp_future *future, pp_block **block);
 
 /* ------------------------------------------------------------------ outcome */
 
@@ -331,6 +380,14 @@ PP_API void *pp_return_alloc(pp_task *task, size_t size);
  * Up to 256 bytes the result may move: write no more then. 0; -EINVAL (task NULL; no room given; larger than that; the
  * task then ends as raised with that code); -ENOMEM, -ENOSPC. 0 and no effect where pp_return_alloc gives nothing. */
 PP_API int   pp_return_commit(pp_task *task, size_t size);
+
+/* The argument as memory that the task may write; *size (size may be NULL) is its size. NULL and 0 unless it was
+ * submitted as a mutable block. */
+PP_API void *pp_task_argument(pp_task *task, size_t *size);
+/* Returns size bytes of that argument from offset on, as they stand when the function returns; nothing is copied above 256
+ * bytes. The last call wins, as of pp_return. 0; -EINVAL (task NULL, no mutable block, or not all of it in there; the
+ * task then ends as raised with that code). */
+PP_API int   pp_return_argument(pp_task *task, size_t offset, size_t size);
 
 /* Return codes are int32_t; PP_ERAISED stands for 0, which would mean success. */
 #define PP_ERAISED INT32_MIN

@@ -17,9 +17,9 @@ static unsigned class_of(uint64_t size)
 
 static uint64_t class_size(unsigned class) { return UINT64_C(1) << (class + SMALLEST); }
 
-void pp__arguments_init(struct pp__arguments *a, const struct pp__header *header)
+void pp__arguments_init(struct pp__arguments *a, uint64_t begin, uint64_t end)
 {
-	*a = (struct pp__arguments){ .next = header->arguments, .end = header->control };
+	*a = (struct pp__arguments){ .next = begin, .end = end };
 }
 
 void pp__arguments_destroy(struct pp__arguments *a)

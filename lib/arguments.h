@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Room for arguments in the area that only the parent writes. The books are private memory: a worker can neither damage
- * them nor hold anything here. Under the executor's submit lock.
+ * Room for arguments and blocks: one of these for the area that only the parent writes, one for that of mutable blocks.
+ * The books are private memory: a worker can neither damage them nor hold anything here. Under the executor's submit lock.
  */
 #ifndef PP_LIB_ARGUMENTS_H
 #define PP_LIB_ARGUMENTS_H
@@ -17,7 +17,7 @@ struct pp__arguments {
 	uint64_t warm;                   /* bytes with memory in free places above 1 MiB */
 };
 
-void pp__arguments_init(struct pp__arguments *arguments, const struct pp__header *header);
+void pp__arguments_init(struct pp__arguments *arguments, uint64_t begin, uint64_t end);
 void pp__arguments_destroy(struct pp__arguments *arguments);
 /* An offset aligned to 64 bytes, with memory; or -ENOMEM, -ENOSPC. */
 int64_t pp__arguments_take(struct pp__arguments *arguments, const struct pp__segment *segment, uint64_t size);

@@ -60,6 +60,7 @@ static void destroy(pp_executor *ex)
 		for (uint32_t i = 0; i < atomic_load(&ex->slots) / PP__CHUNK; i++)
 			free(ex->chunks[i]);
 	pp__arguments_destroy(&ex->arguments);
+	pp__arguments_destroy(&ex->mutables);
 	pp__segment_destroy(&ex->segment);
 	pp__code_free(ex->code);
 	if (broken)
@@ -70,13 +71,17 @@ static void destroy(pp_executor *ex)
 	free(ex);
 }
 
-/* Slots in limbo wait for a death that came with the supervisor's end: no process is left. */
+/* Slots in limbo wait for a death that came with the supervisor's end: no process is left. But for those whose result is
+ * still a block. */
 static bool in_limbo_only(const pp_executor *ex)
 {
+	const pp_future *future;
 	uint64_t n = 0;
 
-	for (uint32_t at = ex->limbo; at; at = pp__future_at(ex, at - 1)->next_free)
-		n++;
+	for (uint32_t at = ex->limbo; at; at = future->next_free) {
+		future = pp__future_at(ex, at - 1);
+		n += atomic_load(&future->passed) == 0;
+	}
 	return n == ex->in_use;
 }
 
@@ -157,7 +162,8 @@ static int make_shared(pp_executor *ex, const pp_options *o)
 	h->initializer = o->initializer;
 	h->finalizer = o->finalizer;
 	sem_init(&ex->segment.shared.control->bell, 1, 0);
-	pp__arguments_init(&ex->arguments, h);
+	pp__arguments_init(&ex->arguments, h->arguments, h->control);
+	pp__arguments_init(&ex->mutables, h->mutables, h->size);
 	rc = copy_init_data(ex, o);
 	if (rc == 0)
 		rc = pp__ring_init(&ex->ring, &ex->segment);

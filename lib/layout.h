@@ -4,7 +4,8 @@
  * workers, cut by who writes it:
  *
  *   read-only in workers                      | writable by workers
- *   header | descriptors | rings | arguments  | control | worker lines | cells | unit words | extensions | results
+ *   header | descriptors | rings | arguments  | control | worker lines | cells | extensions | unit words | results
+ *   and read-only blocks                      | and mutable blocks
  *
  * A slot is one future's shared half: its descriptor (what to do, written by the parent alone) and its cell (what became
  * of it). References are slot numbers and offsets, never pointers, but for the task's function, which is valid in every
@@ -45,8 +46,8 @@
 struct pp__desc {
 	pp_fn    *fn;
 	uint64_t  size;                  /* of the argument */
-	uint64_t  offset;                /* of argument and name in the segment; 0: both are in bytes[] */
-	uint32_t  name_size;             /* 0: no name; else with its NUL; it stands at the end of the place */
+	uint64_t  offset;                /* of the argument in the segment; 0: it is in bytes[] */
+	uint32_t  name_size;             /* 0: no name; else with its NUL; it stands at the end of bytes[] */
 	uint32_t  attempt;
 	alignas(16) unsigned char bytes[PP__ARG_INLINE];
 };
@@ -67,7 +68,7 @@ struct pp__cell {
 	unsigned char     result[PP__RESULT_INLINE];
 
 	sem_t             wake;          /* posted by whoever makes the word DONE while it says that a thread waits */
-	_Atomic uint64_t  claim;         /* units that the owner took for its result: see units.h; 0: none */
+	_Atomic uint64_t  claim;         /* where the owner's result is, beyond extensions: see units.h; 0: nowhere */
 	int32_t           death_signal;  /* written by the owner's crash handler, or by the supervisor after its death: */
 	int32_t           death_code;    /* si_code, or the exit status */
 	uint64_t          death_address;
@@ -143,6 +144,7 @@ struct pp__header {
 	/* offsets of the areas */
 	uint64_t          descs, rings, ring_stride, arguments, control, workers, cells, unit_words, extensions;
 	uint64_t          small_units, big_units;/* areas */
+	uint64_t          mutables;              /* blocks that tasks may write; to the end */
 	uint32_t          small_count, big_count;
 	uint32_t          max_workers, entries;
 	int32_t           start_attempts;

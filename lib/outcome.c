@@ -61,6 +61,17 @@ static void overwritten(struct pp__box *box)
 	say(box, "the result was overwritten in shared memory");
 }
 
+/* A part of its own argument that the task returned as it stood. What the argument is, the parent knows. */
+static const unsigned char *in_argument(const pp_future *future, uint64_t offset, uint64_t size)
+{
+	const struct pp__shared *shared = &future->executor->segment.shared;
+	const struct pp__desc *desc = shared->descs + future->slot;
+
+	if (!future->block || desc->offset < shared->header->mutables || offset > desc->size || size > desc->size - offset)
+		return NULL;
+	return (const unsigned char *)shared->base + desc->offset + offset;
+}
+
 /* Where a result of that size is; NULL when the descriptor is not the one that its worker wrote. */
 static const unsigned char *locate(pp_future *future, struct pp__box *box, const struct seen *seen)
 {
@@ -75,6 +86,8 @@ static const unsigned char *locate(pp_future *future, struct pp__box *box, const
 	}
 	if (seen->size <= PP__EXTENSION)
 		return shared->extensions + (uint64_t)future->slot * PP__EXTENSION;
+	if (pp__claim_is_argument(seen->claim))
+		return in_argument(future, pp__claim_offset(seen->claim), seen->size);
 	if (!pp__units_are_owned(shared, future->slot, future->generation, seen->claim, seen->size))
 		return NULL;
 	return (const unsigned char *)shared->base + pp__units_offset(shared->header, seen->claim);
@@ -160,8 +173,6 @@ static const char *task_name(const pp_future *future)
 
 	if (!desc->name_size)
 		return "";
-	if (desc->offset)
-		return shared->base + desc->offset + ((desc->size + 15) & ~UINT64_C(15));
 	return (const char *)desc->bytes + PP__ARG_INLINE - desc->name_size;
 }
 

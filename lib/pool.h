@@ -46,6 +46,24 @@ struct pp__wait {
 	pthread_cond_t      news;        /* used when there are several executors */
 };
 
+/* Memory that the caller owns: a place of its own, or the result of a future, whose slot it keeps. */
+struct pp_block {
+	pp_executor      *executor;
+	pp_future        *source;        /* NULL: a place of its own */
+	uint64_t          offset, size;
+	unsigned          flags;
+	_Atomic uint32_t  refs;          /* the caller's, and one per task */
+};
+
+/* What a task is given: parts to be copied one behind the other, or size bytes of a block. */
+struct pp__input {
+	const struct iovec *parts;
+	int                 count;
+	uint64_t            size;
+	pp_block           *block;       /* NULL: parts */
+	uint64_t            offset;
+};
+
 /* The outcome as the caller sees it, made when the parent first sees the end, and kept. */
 struct pp__box {
 	pp_outcome    outcome;
@@ -68,6 +86,9 @@ struct pp_future {
 	_Atomic bool      armed;         /* its end will be on the completion stack, or has been */
 	bool              announced;     /* and has been taken from there; pp__lock */
 	_Atomic bool      in_use;        /* between submit and recycling; submit_lock to change */
+	bool              keeps;         /* recycled, but its units are still part of a block */
+	_Atomic uint32_t  passed;        /* blocks made of its result: the slot is kept for them */
+	pp_block         *block;         /* its argument; NULL: it was copied */
 };
 
 struct pp_executor {
@@ -82,7 +103,7 @@ struct pp_executor {
 
 	pthread_mutex_t     submit_lock;
 	struct pp__ring_writer ring;
-	struct pp__arguments arguments;
+	struct pp__arguments arguments, mutables;
 	struct pp_future  **chunks;      /* chunks[slot / PP__CHUNK][slot % PP__CHUNK]; never moves: room for max_slots */
 	_Atomic uint32_t    slots;       /* that exist */
 	uint32_t            free_slots;  /* list, by next_free */
@@ -91,7 +112,8 @@ struct pp_executor {
 	bool                closed;
 	_Atomic bool        holds_room;  /* something on that stack, or in limbo, has room to give back */
 	_Atomic uint32_t    freed;       /* stack of recycled slots, taken as a whole under submit_lock */
-	uint64_t            in_use;      /* slots between submit and harvest; submit_lock */
+	bool                unpassed;    /* a block went while slots were harvested: another may be free now */
+	uint64_t            in_use;      /* slots between submit and harvest, and blocks; submit_lock */
 	struct pp__spin     spin;
 	_Atomic int64_t     looked_ns;   /* when the supervisor was last looked at */
 	_Atomic uint64_t    rescues;     /* ends that a slice found and no wake told of within a second */
@@ -127,6 +149,13 @@ void       pp__slot_give_back(pp_future *future);                        /* unus
 void       pp__slots_harvest(pp_executor *executor);                     /* recycled to free; submit_lock held */
 void       pp__future_recycle(pp_future *future);                        /* last reference gone, ended, announced */
 pp_future *pp__future_at(const pp_executor *executor, uint32_t slot);    /* NULL when there is none */
+
+/* block.c */
+void pp__block_drop(pp_block *block);                                    /* a task's reference; submit_lock held */
+
+/* submit.c */
+int  pp__submit(pp_executor *executor, const pp_task_options *options, pp_fn *fn, const struct pp__input *input,
+                pp_future **future);
 
 /* future.c */
 bool pp__future_has_ended(pp_future *future);

@@ -94,15 +94,17 @@ static void lay_out(struct pp__header *h, uint32_t max_workers)
 	at += (uint64_t)h->max_slots * sizeof(struct pp__cell);
 	h->extensions = at;
 	at += (uint64_t)h->max_slots * PP__EXTENSION;
-	/* A quarter of the rest for results up to 64 KiB, the other for larger ones. The words of all units come first. */
-	h->unit_words = at;
+	/* A quarter of the rest for mutable blocks, one for results up to 64 KiB, half for larger ones. The words of all units
+	 * come first. */
 	rest = h->size - at;
+	h->mutables = (h->size - rest / 4) & ~(uint64_t)(PP__BIG_UNIT - 1);
+	h->unit_words = at;
 	h->small_count = (uint32_t)(rest / 4 / PP__SMALL_UNIT);
 	h->small_units = (at + (h->small_count + rest / PP__BIG_UNIT) * sizeof(uint64_t) + PP__PAGE - 1)
 	                 & ~(uint64_t)(PP__PAGE - 1);
 	h->big_units = (h->small_units + (uint64_t)h->small_count * PP__SMALL_UNIT + PP__BIG_UNIT - 1)
 	               & ~(uint64_t)(PP__BIG_UNIT - 1);
-	h->big_count = (uint32_t)((h->size - h->big_units) / PP__BIG_UNIT);
+	h->big_count = (uint32_t)((h->mutables - h->big_units) / PP__BIG_UNIT);
 }
 
 static void find_areas(struct pp__shared *shared, char *base, const struct pp__header *h)

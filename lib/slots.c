@@ -78,18 +78,29 @@ static void release_units(pp_future *future)
 	atomic_store(&cell->claim, 0);
 }
 
+static void release_argument(pp_executor *ex, pp_future *future)
+{
+	struct pp__desc *desc = ex->segment.shared.descs + future->slot;
+
+	if (!desc->offset)
+		return;
+	if (future->block)
+		pp__block_drop(future->block);
+	else
+		pp__arguments_give(&ex->arguments, &ex->segment, desc->offset, desc->size);
+	future->block = NULL;
+	desc->offset = 0;
+}
+
 /* The last step in this generation: room of argument and result, then the word. */
 static void reset(pp_executor *ex, pp_future *future, uint64_t word)
 {
-	struct pp__desc *desc = ex->segment.shared.descs + future->slot;
 	enum pp__state state = pp__word_state(word);
 
-	if (desc->offset)
-		pp__arguments_give(&ex->arguments, &ex->segment, desc->offset,
-		                   ((desc->size + 15) & ~UINT64_C(15)) + desc->name_size);
-	desc->offset = 0;
-	if (state != PP__DONE && state != PP__CANCELLED && state != PP__READY)
+	release_argument(ex, future);
+	if ((state != PP__DONE && state != PP__CANCELLED && state != PP__READY) || future->keeps)
 		release_units(future);
+	future->keeps = false;
 	future->in_use = false;
 	ex->in_use--;
 	future->generation++;
@@ -99,7 +110,7 @@ static void reset(pp_executor *ex, pp_future *future, uint64_t word)
 }
 
 /* Takes the whole stack at once, so that no ABA can be. */
-void pp__slots_harvest(pp_executor *ex)
+static void harvest_once(pp_executor *ex)
 {
 	uint32_t freed = atomic_exchange(&ex->freed, 0), limbo = ex->limbo, next;
 
@@ -109,16 +120,27 @@ void pp__slots_harvest(pp_executor *ex)
 		for (uint32_t at = list ? limbo : freed; at; at = next) {
 			pp_future *future = pp__future_at(ex, at - 1);
 			uint64_t word = pp__slot_look(pp__cell_of(future));
+			bool dying = is_dying(ex, word);
 			next = future->next_free;
-			if (is_dying(ex, word)) {
-				future->next_free = ex->limbo;
-				ex->limbo = at;
-				atomic_store_explicit(&ex->holds_room, true, memory_order_relaxed);
-			} else {
+			if (!dying && !atomic_load_explicit(&future->passed, memory_order_acquire)) {
 				reset(ex, future, word);
+				continue;
 			}
+			future->next_free = ex->limbo;
+			ex->limbo = at;
+			if (dying)       /* else the last block that goes will say so */
+				atomic_store_explicit(&ex->holds_room, true, memory_order_relaxed);
 		}
 	}
+}
+
+/* A slot that is reset may give up the last block that kept another one. */
+void pp__slots_harvest(pp_executor *ex)
+{
+	do {
+		ex->unpassed = false;
+		harvest_once(ex);
+	} while (ex->unpassed);
 }
 
 /* The next submit will write all three; by then they are here. */
@@ -152,6 +174,7 @@ pp_future *pp__slot_take(pp_executor *ex, int *error)
 
 void pp__slot_give_back(pp_future *future)
 {
+	release_argument(future->executor, future);
 	future->in_use = false;
 	future->executor->in_use--;
 	put_free(future->executor, future);
@@ -170,9 +193,13 @@ void pp__future_recycle(pp_future *future)
 		pp__box_free(box);
 	atomic_store_explicit(&future->box, NULL, memory_order_relaxed);
 	/* Results of the living go back now: workers may need the room before the next submit comes. */
-	if (state != PP__CANCELLED && (state != PP__DONE || cell->size > PP__EXTENSION) && !is_dying(ex, word))
-		release_units(future);
-	if (ex->segment.shared.descs[future->slot].offset || is_dying(ex, word))
+	if (state != PP__CANCELLED && (state != PP__DONE || cell->size > PP__EXTENSION) && !is_dying(ex, word)) {
+		if (atomic_load_explicit(&future->passed, memory_order_acquire))
+			future->keeps = true;
+		else
+			release_units(future);
+	}
+	if (ex->segment.shared.descs[future->slot].offset || future->keeps || is_dying(ex, word))
 		atomic_store_explicit(&ex->holds_room, true, memory_order_relaxed);
 	do
 		future->next_free = below;

@@ -44,32 +44,40 @@ static bool raise_wanted(pp_executor *ex)
 	return true;
 }
 
-/* Argument and name: both in the descriptor where they fit, else both in the argument area. */
-static int fill(pp_executor *ex, pp_future *future, const pp_task_options *o, pp_fn *fn, const void *data, size_t size)
+/* Where an argument outside of the descriptor is, or is to be copied to. */
+static int64_t place(pp_executor *ex, pp_future *future, const struct pp__input *in)
+{
+	if (!in->block)
+		return pp__arguments_take(&ex->arguments, &ex->segment, in->size);
+	future->block = pp_block_ref(in->block);
+	return (int64_t)(in->block->offset + in->offset);
+}
+
+/* The argument: in the descriptor where it fits beside the name. */
+static int fill(pp_executor *ex, pp_future *future, const pp_task_options *o, pp_fn *fn, const struct pp__input *in)
 {
 	const struct pp__shared *shared = &ex->segment.shared;
 	struct pp__desc *desc = shared->descs + future->slot;
 	uint32_t name_size = o->name && *o->name ? (uint32_t)strnlen(o->name, PP__NAME_MAX) + 1 : 0;
-	uint64_t rounded = ((uint64_t)size + 15) & ~UINT64_C(15);
 	char *bytes = (char *)desc->bytes, *name = bytes + PP__ARG_INLINE - name_size;
 	int64_t offset = 0;
 
-	if (size > SIZE_MAX / 2)
-		return -ENOMEM;
-	if (size + name_size > PP__ARG_INLINE) {
-		offset = pp__arguments_take(&ex->arguments, &ex->segment, rounded + name_size);
+	if (in->block || in->size > PP__ARG_INLINE - name_size) {
+		offset = place(ex, future, in);
 		if (offset < 0)
 			return (int)offset;
 		bytes = shared->base + offset;
-		name = bytes + rounded;
 	}
 	desc->fn = fn;
-	desc->size = size;
+	desc->size = in->size;
 	desc->offset = (uint64_t)offset;
 	desc->name_size = name_size;
 	desc->attempt = 1;
-	if (size)
-		memcpy(bytes, data, size);
+	for (int i = 0; i < in->count; i++) {
+		if (in->parts[i].iov_len)
+			memcpy(bytes, in->parts[i].iov_base, in->parts[i].iov_len);
+		bytes += in->parts[i].iov_len;
+	}
 	if (name_size) {
 		memcpy(name, o->name, name_size - 1);
 		name[name_size - 1] = 0;
@@ -101,7 +109,7 @@ static void make_ready(pp_executor *ex, pp_future *future, bool detached)
 }
 
 /* submit_lock held. */
-static int enqueue(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const void *data, size_t size, bool detached,
+static int enqueue(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const struct pp__input *in, bool detached,
                    pp_future **future, bool *nudge)
 {
 	int rc;
@@ -113,7 +121,7 @@ static int enqueue(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const v
 	*future = pp__slot_take(ex, &rc);
 	if (!*future)
 		return rc;
-	rc = fill(ex, *future, o, fn, data, size);
+	rc = fill(ex, *future, o, fn, in);
 	if (rc < 0) {
 		pp__slot_give_back(*future);
 		return rc;
@@ -160,7 +168,7 @@ static void note_cpu(pp_executor *ex)
 		atomic_store_explicit(noted, cpu, memory_order_relaxed);
 }
 
-static int submit(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const void *data, size_t size,
+static int submit(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const struct pp__input *in,
                   pp_future **future)
 {
 	pp_future *made = NULL;
@@ -169,7 +177,7 @@ static int submit(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const vo
 
 	pthread_mutex_lock(&ex->submit_lock);
 	drain_if_short(ex);
-	rc = enqueue(ex, o, fn, data, size, future == NULL, &made, &nudge);
+	rc = enqueue(ex, o, fn, in, future == NULL, &made, &nudge);
 	pthread_mutex_unlock(&ex->submit_lock);
 	if (rc < 0)
 		return rc;
@@ -216,8 +224,8 @@ static void unreserve_pending(pp_executor *ex)
 	pthread_mutex_unlock(&pp__lock);
 }
 
-int pp_submit_with(pp_executor *ex, const pp_task_options *options, pp_fn *fn, const void *data, size_t size,
-                   pp_future **future)
+int pp__submit(pp_executor *ex, const pp_task_options *options, pp_fn *fn, const struct pp__input *in,
+               pp_future **future)
 {
 	pp_task_options o;
 	int rc;
@@ -226,7 +234,7 @@ int pp_submit_with(pp_executor *ex, const pp_task_options *options, pp_fn *fn, c
 		*future = NULL;
 	if (!pp__is_original_process())
 		return -ECHILD;
-	if (!ex || !fn || (!data && size))
+	if (!ex || !fn || !in)
 		return -EINVAL;
 	rc = pp__task_options_read(&o, options);
 	if (rc < 0)
@@ -238,10 +246,34 @@ int pp_submit_with(pp_executor *ex, const pp_task_options *options, pp_fn *fn, c
 		if (rc < 0)
 			return rc;
 	}
-	rc = submit(ex, &o, fn, data, size, future);
+	rc = submit(ex, &o, fn, in, future);
 	if (rc < 0 && ex->max_pending)
 		unreserve_pending(ex);
 	return rc;
+}
+
+int pp_submit_with(pp_executor *ex, const pp_task_options *options, pp_fn *fn, const void *data, size_t size,
+                   pp_future **future)
+{
+	const struct iovec part = { (void *)(uintptr_t)data, size };
+	const struct pp__input in = { .parts = &part, .count = 1, .size = size };
+
+	return pp__submit(ex, options, fn, !data && size ? NULL : &in, future);
+}
+
+int pp_submit_iov(pp_executor *ex, const pp_task_options *options, pp_fn *fn, const struct iovec *parts, int count,
+                  pp_future **future)
+{
+	struct pp__input in = { .parts = parts, .count = count };
+	bool bad = count < 0 || (!parts && count), huge = false;
+
+	for (int i = 0; !bad && i < count; i++) {
+		bad = !parts[i].iov_base && parts[i].iov_len;
+		huge |= __builtin_add_overflow(in.size, parts[i].iov_len, &in.size);
+	}
+	if (huge)
+		in.size = UINT64_MAX;            /* which there is no room for */
+	return pp__submit(ex, options, fn, bad ? NULL : &in, future);
 }
 
 int pp_submit(pp_executor *ex, pp_fn *fn, const void *data, size_t size, pp_future **future)

@@ -26,4 +26,10 @@ bool     pp__units_are_owned(const struct pp__shared *shared, uint32_t slot, uin
                              uint64_t size);
 uint64_t pp__units_offset(const struct pp__header *header, uint64_t claim);
 
+
+/* The note can also say that the result is a part of the task's own mutable argument, from offset on: no units. */
+#define PP__CLAIM_ARGUMENT (UINT64_C(1) << 62)
+static inline bool pp__claim_is_argument(uint64_t claim) { return claim >> 62 == 1; }
+static inline uint64_t pp__claim_offset(uint64_t claim) { return claim & (PP__CLAIM_ARGUMENT - 1); }
+
 #endif

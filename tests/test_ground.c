@@ -274,7 +274,7 @@ START_TEST(arguments_reuse_places)
 	int64_t first, second;
 
 	make_segment(PP__BACKING_MEMFD);
-	pp__arguments_init(&arguments, segment.shared.header);
+	pp__arguments_init(&arguments, segment.shared.header->arguments, segment.shared.header->control);
 	first = pp__arguments_take(&arguments, &segment, 1000);
 	second = pp__arguments_take(&arguments, &segment, 1000);
 	ck_assert_int_gt(first, 0);

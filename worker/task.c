@@ -19,10 +19,8 @@ void pp__task_begin(struct pp__self *self, uint32_t slot, uint64_t word)
 	const struct pp__desc *desc = self->shared->descs + slot;
 	const char *name = "";
 
-	if (slot != PP__NO_SLOT && desc->name_size) {
-		name = desc->offset ? self->shared->base + desc->offset + ((desc->size + 15) & ~UINT64_C(15))
-		                    : (const char *)desc->bytes + PP__ARG_INLINE - desc->name_size;
-	}
+	if (slot != PP__NO_SLOT && desc->name_size)
+		name = (const char *)desc->bytes + PP__ARG_INLINE - desc->name_size;
 	self->task = (struct pp_task){ .self = self, .slot = slot, .generation = pp__word_generation(word),
 	                               .attempt = slot != PP__NO_SLOT ? desc->attempt : 0, .name = name };
 }
@@ -149,6 +147,49 @@ int pp_return_commit(pp_task *task, size_t size)
 		pp__units_shrink(task->self->shared, task->slot, task->generation, size);
 	task->size = rc < 0 ? 0 : size;
 	return rc < 0 ? task->error = rc : 0;
+}
+
+/* The argument of a task that was given a mutable block; NULL: it was not. */
+static char *mutable_argument(const struct pp_task *task, uint64_t *size)
+{
+	const struct pp__shared *shared = task->self->shared;
+	const struct pp__desc *desc = shared->descs + task->slot;
+
+	if (task->slot == PP__NO_SLOT || desc->offset < shared->header->mutables)
+		return NULL;
+	*size = desc->size;
+	return shared->base + desc->offset;
+}
+
+void *pp_task_argument(pp_task *task, size_t *size)
+{
+	uint64_t bytes = 0;
+	void *argument = task ? mutable_argument(task, &bytes) : NULL;
+
+	if (size)
+		*size = bytes;
+	return argument;
+}
+
+int pp_return_argument(pp_task *task, size_t offset, size_t size)
+{
+	uint64_t bytes = 0;
+	char *argument;
+
+	if (!task)
+		return -EINVAL;
+	if (task->slot == PP__NO_SLOT || task->raised)
+		return 0;
+	argument = mutable_argument(task, &bytes);
+	if (!argument || offset > bytes || size > bytes - offset)
+		return task->error = -EINVAL;
+	if (size <= PP__EXTENSION)
+		return pp_return(task, argument + offset, size);
+	drop_claim(task);
+	task->place = NULL;
+	task->size = size;
+	atomic_store(&task->self->shared->cells[task->slot].claim, PP__CLAIM_ARGUMENT | offset);
+	return 0;
 }
 
 /* In the initializer the message is kept for the reason why the pool is broken. */
