@@ -74,9 +74,10 @@ int     bench_empty_task(pp_task *task, const void *data, size_t size);
 
 /* ------------------------------------------------------------------ a bare partner */
 
-/* Two process-shared semaphores and a process on the other end, which answers each token by one. */
+/* A process on the other end, which answers each token by one: over two process-shared semaphores, or, spinning, over two
+ * words, which is as fast as two CPUs can talk. */
 struct bench_bare;
-struct bench_bare *bench_bare_start(int cpu);
+struct bench_bare *bench_bare_start(int cpu, bool spinning);
 void    bench_bare_round_trip(struct bench_bare *bare);
 void    bench_bare_stop(struct bench_bare *bare);
 

@@ -81,7 +81,7 @@ static void one_by_one(enum bench_layout layout, size_t heap)
 	struct bench_samples told = { .n = 0 }, next = { .n = 0 }, bare = { .n = 0 };
 	int cpu = bench_partner_cpu(layout), crashes = heap ? CRASHES / 2 : CRASHES;
 	void *memory = heap ? bench_heap(heap) : NULL;
-	struct bench_bare *partner = bench_bare_start(cpu);
+	struct bench_bare *partner = bench_bare_start(cpu, false);
 	pp_executor *executor = bench_executor_on(cpu, 1);
 
 	bench_round_trip(executor, bench_empty_task);
