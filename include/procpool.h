@@ -167,7 +167,8 @@ PP_API void pp_executor_free(pp_executor *executor);
  * -EINVAL, -ECHILD. A pid may be gone when this returns. */
 PP_API int  pp_executor_workers(pp_executor *executor, pid_t *pids, size_t n);
 
-/* Ends all workers by SIGTERM or SIGKILL: running futures end as PP_KILLED, the workers are replaced.
+/* Ends all workers by SIGTERM or SIGKILL: running futures end as PP_KILLED, the workers are replaced. Does not wait; a
+ * worker that has begun another task meanwhile is spared.
  * 0; -EINVAL (NULL, another signal), -ECHILD. */
 PP_API int  pp_executor_signal(pp_executor *executor, int signal);
 

@@ -37,7 +37,7 @@ static int take_place(pp_block *block)
 	if (offset < 0)
 		return (int)offset;
 	block->offset = (uint64_t)offset;
-	ex->in_use++;
+	ex->taken++;
 	return 0;
 }
 
@@ -133,7 +133,7 @@ static void destroy(pp_block *block)
 		atomic_store_explicit(&ex->holds_room, true, memory_order_relaxed);
 	} else {
 		pp__arguments_give(area_of(block), &ex->segment, block->offset, block->size);
-		ex->in_use--;
+		ex->taken--;
 	}
 	free(block);
 }

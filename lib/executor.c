@@ -82,7 +82,7 @@ static bool in_limbo_only(const pp_executor *ex)
 		future = pp__future_at(ex, at - 1);
 		n += atomic_load(&future->passed) == 0;
 	}
-	return n == ex->in_use;
+	return n == pp__slots_in_use(ex);
 }
 
 _Atomic unsigned pp__orphans;
@@ -101,7 +101,7 @@ void pp__orphan_visit(pp_executor *ex)
 	if (*at) {
 		pthread_mutex_lock(&ex->submit_lock);
 		pp__slots_harvest(ex);
-		last = ex->in_use == 0 || (ex->limbo && in_limbo_only(ex));
+		last = pp__slots_in_use(ex) == 0 || (ex->limbo && in_limbo_only(ex));
 		pthread_mutex_unlock(&ex->submit_lock);
 	}
 	if (last) {

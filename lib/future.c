@@ -10,20 +10,6 @@
 #define LOOKS_PER_CLOCK 32
 #define LATE_WAKE_NS   INT64_C(5000000)
 
-static enum pp__state state_of(pp_future *future)
-{
-	uint64_t word = pp__slot_look(pp__cell_of(future));
-
-	if (!pp__word_is_valid(future->executor->segment.shared.header, future->slot, future->generation, word))
-		return PP__FREE;
-	return pp__word_state(word);
-}
-
-bool pp__future_has_ended(pp_future *future)
-{
-	return atomic_load_explicit(&future->box, memory_order_acquire) || pp__state_is_end(state_of(future));
-}
-
 void pp__wake_sleepers(pp_future *future)
 {
 	if (atomic_load(&future->sleepers))
@@ -102,8 +88,6 @@ static bool await_end(pp_future *future, int64_t timeout_ms)
 
 int pp_future_result(pp_future *future, int64_t timeout_ms, const pp_outcome **outcome)
 {
-	const pp_outcome *made;
-
 	if (outcome)
 		*outcome = NULL;
 	if (!pp__is_original_process())
@@ -114,10 +98,7 @@ int pp_future_result(pp_future *future, int64_t timeout_ms, const pp_outcome **o
 		return -ETIMEDOUT;
 	if (!outcome)
 		return 0;
-	made = pp__future_outcome(future);
-	if (!made)
-		return -ENOMEM;
-	*outcome = made;
+	*outcome = pp__future_outcome(future);
 	return 0;
 }
 
@@ -151,7 +132,7 @@ bool pp_future_done(const pp_future *future_)
 bool pp_future_running(const pp_future *future_)
 {
 	pp_future *future = usable(future_);
-	enum pp__state state = future ? state_of(future) : PP__FREE;
+	enum pp__state state = future ? pp__state_of(future) : PP__FREE;
 
 	return state == PP__RUNNING || state == PP__STOP_KILL;
 }
@@ -160,7 +141,7 @@ bool pp_future_cancelled(const pp_future *future_)
 {
 	pp_future *future = usable(future_);
 
-	return future && state_of(future) == PP__CANCELLED;
+	return future && pp__state_of(future) == PP__CANCELLED;
 }
 
 const char *pp_future_state(const pp_future *future_)
@@ -171,7 +152,7 @@ const char *pp_future_state(const pp_future *future_)
 	if (!future)
 		return NULL;
 	pp__tend_sometimes(future->executor);
-	state = state_of(future);                /* one look: it may change between two */
+	state = pp__state_of(future);            /* one look: it may change between two */
 	if (state == PP__CANCELLED)
 		return "cancelled";
 	if (pp__state_is_end(state) || atomic_load_explicit(&future->box, memory_order_acquire))
@@ -208,7 +189,7 @@ bool pp_future_cancel(pp_future *future_)
 	if (!future)
 		return false;
 	if (!pp__slot_cancel(pp__cell_of(future), future->generation))
-		return state_of(future) == PP__CANCELLED;
+		return pp__state_of(future) == PP__CANCELLED;
 	end_here(future);
 	return true;
 }
@@ -224,7 +205,7 @@ int pp_future_kill(pp_future *future)
 			pp__nudge_supervisor(&future->executor->segment.shared);
 			return 0;
 		}
-		if (state_of(future) == PP__STOP_KILL || pp_future_cancel(future))
+		if (pp__state_of(future) == PP__STOP_KILL || pp_future_cancel(future))
 			return 0;
 		pp__tend_sometimes(future->executor);
 	}

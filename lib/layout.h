@@ -42,7 +42,7 @@
 #define PP__BIG_UNIT     (1u << 20)      /* larger ones runs of these */
 #define PP__TEXT         192u
 
-/* The parent's half of a slot. Written before the slot is made READY, and not again before it is FREE. */
+/* The parent's half of a slot. Written before the slot is made READY, and not again before its future is freed. */
 struct pp__desc {
 	pp_fn    *fn;
 	uint64_t  size;                  /* of the argument */
@@ -101,10 +101,11 @@ struct pp__worker {
 enum pp__arm { PP__ARM_BELL = 1, PP__ARM_FD = 2 };
 
 struct pp__control {
-	alignas(PP__LINE) _Atomic uint64_t head;         /* ring.h; moved by workers */
+	alignas(PP__LINE) _Atomic uint64_t head;         /* ring.h; moved by workers with each claim */
+	/* Read at each submit and each look, and seldom written. */
 	alignas(PP__LINE) _Atomic uint32_t searching;    /* entry + 1 of the worker that was woken and has not claimed yet */
 	_Atomic uint32_t  requeued;                      /* raised with every requeue word */
-	alignas(PP__LINE) _Atomic uint64_t sleepers[PP__MAP_WORDS];
+	_Atomic uint64_t  sleepers[PP__MAP_WORDS];
 	alignas(PP__LINE) _Atomic uint32_t done;         /* completion stack: top slot, plus one */
 	_Atomic uint32_t  notices;                       /* the supervisor's stack of notices */
 	_Atomic uint32_t  armed;                         /* enum pp__arm: who wants to hear of a push */
@@ -157,6 +158,7 @@ struct pp__header {
 	_Atomic uint32_t  closing;               /* enum pp__closing */
 	_Atomic uint32_t  kill_signal;           /* pp_executor_signal: SIGTERM or SIGKILL */
 	_Atomic uint32_t  kill_requests;         /* raised with it */
+	_Atomic uint64_t  kill_ns;               /* when; what starts later is not meant */
 	_Atomic uint32_t  fd_requests;           /* raised by the parent */
 	_Atomic uint32_t  submit_cpu;            /* where the last submit ran, plus one */
 };

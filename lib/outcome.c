@@ -5,6 +5,7 @@
  * and never wrong bytes.
  */
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,8 +33,10 @@ static void see(struct seen *seen, struct pp__cell *cell)
 	seen->check = v->check;
 	seen->who = v->who;
 	seen->code = v->code;
-	if (pp__word_state(seen->word) == PP__DONE && seen->size <= PP__EXTENSION)
+	if (pp__word_state(seen->word) == PP__DONE && seen->size <= PP__EXTENSION) {
+		seen->claim = 0;
 		return;                  /* the second line is not touched for a small result */
+	}
 	seen->claim = atomic_load(&cell->claim);
 	seen->death_signal = v->death_signal;
 	seen->death_code = v->death_code;
@@ -145,24 +148,22 @@ static void read_death(struct pp__box *box, const struct seen *seen)
 	say(box, "exited with status %d", o->code);
 }
 
+/* A worker that goes from one task to the next takes the end of one for the start of the other. */
 static void read_times(pp_future *future, pp_outcome *o, const struct seen *seen)
 {
-	uint64_t submit = (uint64_t)future->submit_ns, now = (uint64_t)pp__now_ns(), start = seen->start_ns;
-	uint64_t end = seen->end_ns > now ? now : seen->end_ns;
+	uint64_t submit = (uint64_t)future->submit_ns, start = seen->start_ns < submit ? submit : seen->start_ns;
 
-	if (!start || !seen->who) {
-		o->queued_ns = now > submit ? now - submit : 0;
+	if (!seen->start_ns || !seen->who) {
+		o->queued_ns = (uint64_t)pp__now_ns() - submit;
 		return;
 	}
-	/* A worker that goes from one task to the next takes the end of one for the start of the other. */
-	start = start < submit ? submit : start;
 	o->queued_ns = start - submit;
-	o->running_ns = end > start ? end - start : 0;
+	o->running_ns = seen->end_ns > start ? seen->end_ns - start : 0;
 	o->pid = pp__who_pid(seen->who);
 	o->worker = pp__who_seat(seen->who);
 	if (o->worker >= (int)future->executor->max_workers)
 		o->worker = -1;
-	o->attempt = future->executor->segment.shared.descs[future->slot].attempt;
+	o->attempt = future->plain ? 1 : future->executor->segment.shared.descs[future->slot].attempt;
 }
 
 /* The parent wrote the name, and nobody else can. */
@@ -171,31 +172,24 @@ static const char *task_name(const pp_future *future)
 	const struct pp__shared *shared = &future->executor->segment.shared;
 	const struct pp__desc *desc = shared->descs + future->slot;
 
-	if (!desc->name_size)
+	if (future->plain || !desc->name_size)
 		return "";
 	return (const char *)desc->bytes + PP__ARG_INLINE - desc->name_size;
 }
 
-static struct pp__box *box_new(void)
+static void box_init(struct pp__box *box)
 {
-	struct pp__box *box = malloc(sizeof *box);       /* calloc(3) of glibc has no cache per thread */
-
-	if (!box)
-		return NULL;
-	*box = (struct pp__box){ .text = NULL };
-	box->outcome.data = no_bytes;
-	box->outcome.message = "";
-	box->outcome.task_name = "";
-	box->outcome.worker = -1;
-	return box;
+	box->text = NULL;
+	box->outcome = (pp_outcome){ .data = no_bytes, .message = "", .task_name = "", .worker = -1 };
 }
 
 struct pp__box *pp__box_broken(const char *text, int code)
 {
-	struct pp__box *box = box_new();
+	struct pp__box *box = aligned_alloc(alignof(struct pp__box), sizeof *box);
 
 	if (!box)
 		return NULL;
+	box_init(box);
 	box->outcome.kind = PP_BROKEN;
 	box->outcome.code = code;
 	say(box, "%s", text);
@@ -217,13 +211,11 @@ static void read_broken(pp_future *future, struct pp__box *box)
 	say(box, "%s", why ? why->outcome.message : "its slot was overwritten in shared memory");
 }
 
-static struct pp__box *read_box(pp_future *future)
+static void read_box(pp_future *future, struct pp__box *box)
 {
-	struct pp__box *box = box_new();
-	struct seen seen = { .claim = 0 };
+	struct seen seen;
 
-	if (!box)
-		return NULL;
+	box_init(box);
 	see(&seen, pp__cell_of(future));
 	read_times(future, &box->outcome, &seen);
 	box->outcome.task_name = task_name(future);
@@ -245,20 +237,21 @@ static struct pp__box *read_box(pp_future *future)
 	default:
 		read_broken(future, box);
 	}
-	return box;
 }
 
+/* Of several threads that see the end at the same time one makes the box. */
 const pp_outcome *pp__future_outcome(pp_future *future)
 {
-	struct pp__box *box = atomic_load(&future->box), *none = NULL;
+	struct pp__box *box = atomic_load_explicit(&future->box, memory_order_acquire);
 
 	if (box)
 		return &box->outcome;
-	box = read_box(future);
-	if (!box)
-		return NULL;
-	if (atomic_compare_exchange_strong(&future->box, &none, box))
-		return &box->outcome;
-	pp__box_free(box);                       /* another thread was first */
-	return &none->outcome;
+	if (!atomic_exchange(&future->boxing, true)) {
+		box = &future->executor->chunks[future->slot / PP__CHUNK]->boxes[future->slot % PP__CHUNK];
+		read_box(future, box);
+		atomic_store_explicit(&future->box, box, memory_order_release);
+	}
+	while (!(box = atomic_load_explicit(&future->box, memory_order_acquire)))
+		sched_yield();
+	return &box->outcome;
 }

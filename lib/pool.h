@@ -64,31 +64,43 @@ struct pp__input {
 	uint64_t            offset;
 };
 
-/* The outcome as the caller sees it, made when the parent first sees the end, and kept. */
+/* The outcome as the caller sees it, made when the parent first sees the end, and kept. Each slot has its own. */
 struct pp__box {
-	pp_outcome    outcome;
+	alignas(PP__LINE) pp_outcome outcome;
 	unsigned char bytes[PP__RESULT_INLINE];
 	char         *text;              /* malloc'ed message, or NULL */
 };
 
+/* First line: what each task touches. */
 struct pp_future {
-	pp_executor      *executor;
+	alignas(PP__LINE) pp_executor *executor;
+	uint64_t          check;         /* the word of this slot, FREE and of generation 0 */
+	_Atomic(struct pp__box *) box;   /* once made; points to the slot's */
+	int64_t           submit_ns;
 	uint32_t          slot;
 	_Atomic uint32_t  generation;
 	_Atomic uint32_t  refs;          /* the caller's, and one per callback to come and per walk; 0: detached, or free */
 	_Atomic uint32_t  sleepers;      /* threads on the cell's semaphore */
-	int64_t           submit_ns;
-	_Atomic(struct pp__box *) box;
+	uint32_t          next_free;     /* slot + 1 */
+	_Atomic bool      boxing;        /* a thread makes the box */
+	bool              plain;         /* nameless, its argument in the descriptor, run once */
+	_Atomic bool      armed;         /* its end will be on the completion stack, or has been */
+	bool              announced;     /* and has been taken from there; pp__lock */
+	_Atomic bool      in_use;        /* between submit and recycling */
+	bool              keeps;         /* recycled, but its units are still part of a block */
+
 	struct pp__watcher *watchers;    /* in the order in which they came; pp__lock */
 	void             *context;
 	uint64_t          mark;          /* the last wait that has it: duplicates are dropped by it; pp__lock */
-	uint32_t          next_free;     /* slot + 1 */
-	_Atomic bool      armed;         /* its end will be on the completion stack, or has been */
-	bool              announced;     /* and has been taken from there; pp__lock */
-	_Atomic bool      in_use;        /* between submit and recycling; submit_lock to change */
-	bool              keeps;         /* recycled, but its units are still part of a block */
-	_Atomic uint32_t  passed;        /* blocks made of its result: the slot is kept for them */
 	pp_block         *block;         /* its argument; NULL: it was copied */
+	_Atomic uint32_t  passed;        /* blocks made of its result: the slot is kept for them */
+};
+
+static_assert(offsetof(struct pp_future, watchers) == PP__LINE, "what a task touches is the first line");
+
+struct pp__chunk {
+	struct pp_future futures[PP__CHUNK];
+	struct pp__box   boxes[PP__CHUNK];       /* not touched before there is an outcome */
 };
 
 struct pp_executor {
@@ -104,16 +116,18 @@ struct pp_executor {
 	pthread_mutex_t     submit_lock;
 	struct pp__ring_writer ring;
 	struct pp__arguments arguments, mutables;
-	struct pp_future  **chunks;      /* chunks[slot / PP__CHUNK][slot % PP__CHUNK]; never moves: room for max_slots */
+	struct pp__chunk  **chunks;      /* by slot / PP__CHUNK; never moves: room for max_slots */
 	_Atomic uint32_t    slots;       /* that exist */
 	uint32_t            free_slots;  /* list, by next_free */
 	uint32_t            limbo;       /* list of slots whose owner is not confirmed dead yet */
 	uint32_t            submits;
 	bool                closed;
+	/* Stacks of recycled slots that any thread may push; each is taken as a whole under submit_lock, so no ABA can be. */
+	_Atomic uint64_t    freed;       /* nothing more to do: how many << 32 | slot + 1 */
+	_Atomic uint32_t    returned;    /* room to give back, or an owner that is not confirmed dead: slot + 1 */
 	_Atomic bool        holds_room;  /* something on that stack, or in limbo, has room to give back */
-	_Atomic uint32_t    freed;       /* stack of recycled slots, taken as a whole under submit_lock */
 	bool                unpassed;    /* a block went while slots were harvested: another may be free now */
-	uint64_t            in_use;      /* slots between submit and harvest, and blocks; submit_lock */
+	uint64_t            taken;       /* slots taken from the free list and not put back, and blocks; submit_lock */
 	struct pp__spin     spin;
 	_Atomic int64_t     looked_ns;   /* when the supervisor was last looked at */
 	_Atomic uint64_t    rescues;     /* ends that a slice found and no wake told of within a second */
@@ -143,10 +157,30 @@ static inline struct pp__cell *pp__cell_of(const pp_future *future)
 	return future->executor->segment.shared.cells + future->slot;
 }
 
+/* The word of this generation, owned by nobody and wanted by nobody. */
+static inline uint64_t pp__word_of(const pp_future *future, enum pp__state state)
+{
+	return future->check | (uint64_t)(future->generation & PP__GENERATION_MASK) << 32 | (uint64_t)state;
+}
+
+static inline enum pp__state pp__state_of(const pp_future *future)
+{
+	uint64_t word = pp__slot_look(pp__cell_of(future));
+
+	return pp__word_is_like(word, pp__word_of(future, PP__FREE)) ? pp__word_state(word) : PP__FREE;
+}
+
+/* The private box is the truth once it is made, the shared word before. */
+static inline bool pp__future_has_ended(pp_future *future)
+{
+	return atomic_load_explicit(&future->box, memory_order_acquire) || pp__state_is_end(pp__state_of(future));
+}
+
 /* slots.c */
 pp_future *pp__slot_take(pp_executor *executor, int *error);             /* submit_lock held */
 void       pp__slot_give_back(pp_future *future);                        /* unused after all; submit_lock held */
-void       pp__slots_harvest(pp_executor *executor);                     /* recycled to free; submit_lock held */
+void       pp__slots_harvest(pp_executor *executor);                     /* returned to free; submit_lock held */
+uint64_t   pp__slots_in_use(const pp_executor *executor);                /* and blocks; submit_lock held */
 void       pp__future_recycle(pp_future *future);                        /* last reference gone, ended, announced */
 pp_future *pp__future_at(const pp_executor *executor, uint32_t slot);    /* NULL when there is none */
 
@@ -158,11 +192,10 @@ int  pp__submit(pp_executor *executor, const pp_task_options *options, pp_fn *fn
                 pp_future **future);
 
 /* future.c */
-bool pp__future_has_ended(pp_future *future);
 void pp__wake_sleepers(pp_future *future);
 
 /* outcome.c */
-const pp_outcome *pp__future_outcome(pp_future *future);                 /* of one that has ended; NULL: no memory */
+const pp_outcome *pp__future_outcome(pp_future *future);                 /* of one that has ended */
 struct pp__box   *pp__box_broken(const char *text, int code);
 void              pp__box_free(struct pp__box *box);
 

@@ -43,6 +43,7 @@ static void request_kill(pp_executor *ex, int signal)
 	struct pp__header *h = ex->segment.shared.header;
 
 	atomic_store(&h->kill_signal, (uint32_t)signal);
+	atomic_store(&h->kill_ns, (uint64_t)pp__now_ns());
 	atomic_fetch_add(&h->kill_requests, 1);
 	pp__nudge_supervisor(&ex->segment.shared);
 }

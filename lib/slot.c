@@ -22,14 +22,6 @@ uint64_t pp__word_make(const struct pp__header *header, uint32_t slot, uint32_t 
 	return check << 52 | (uint64_t)(generation & PP__GENERATION_MASK) << 32 | (uint64_t)state;
 }
 
-bool pp__word_is_valid(const struct pp__header *header, uint32_t slot, uint32_t generation, uint64_t word)
-{
-	uint64_t plain = pp__word_make(header, slot, generation, pp__word_state(word));
-
-	return (word & ~(PP__WANTS | PP__OWNER_BITS)) == plain && pp__word_state(word) < PP__STATES
-	       && pp__word_worker(word) < PP__MAX_ENTRIES;
-}
-
 /* From a state in the set from (bit per state), which owner holds unless it is 0, to another; the rest of the word stays. */
 static uint64_t move(struct pp__cell *cell, unsigned from, uint64_t mask, uint64_t match, enum pp__state to)
 {
@@ -130,15 +122,4 @@ uint64_t pp__slot_want(struct pp__cell *cell, uint32_t generation, uint64_t want
 			return word;
 	} while (!atomic_compare_exchange_weak(&cell->word, &word, word | wants));
 	return word | wants;
-}
-
-uint32_t pp__result_check(const struct pp__header *header, uint32_t slot, uint32_t generation, uint64_t size,
-                          int32_t code, uint64_t claim)
-{
-	uint64_t sum = mix(header->nonce ^ slot ^ (uint64_t)(generation & PP__GENERATION_MASK) << 32);
-
-	sum = (sum ^ size) * UINT64_C(0x9e3779b97f4a7c15);
-	sum = (sum ^ (uint32_t)code) * UINT64_C(0x9e3779b97f4a7c15);
-	sum ^= size > PP__EXTENSION ? claim : 0;
-	return (uint32_t)(mix(sum) >> 32);
 }

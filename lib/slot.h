@@ -2,7 +2,7 @@
 /*
  * The states of a slot, in one 64-bit word, and one function per edge.
  *
- *   FREE ─parent─▶ READY ─worker─▶ CLAIMED ─worker─▶ RUNNING ─worker─▶ DONE ─parent─▶ FREE (generation+1)
+ *   FREE ─parent─▶ READY ─worker─▶ CLAIMED ─worker─▶ RUNNING ─worker─▶ DONE ─parent─▶ READY (generation+1)
  *   READY | CLAIMED ─parent─▶ CANCELLED        (the claimer's CLAIMED→RUNNING then fails, and it drops the task)
  *   CLAIMED, owner dead ─supervisor─▶ READY    (it never entered user code)
  *   RUNNING, owner dead ─its handler, or supervisor─▶ DIED
@@ -57,8 +57,12 @@ static inline bool pp__state_is_end(enum pp__state state) { return state >= PP__
 
 /* The word of a fresh slot. The check field makes random bytes, and a valid word of another slot, invalid here. */
 uint64_t pp__word_make(const struct pp__header *header, uint32_t slot, uint32_t generation, enum pp__state state);
-/* Whether word can stand in this slot in this generation. */
-bool pp__word_is_valid(const struct pp__header *header, uint32_t slot, uint32_t generation, uint64_t word);
+/* Whether word can stand where plain, of any state and not owned, is the slot's word of this generation. */
+static inline bool pp__word_is_like(uint64_t word, uint64_t plain)
+{
+	return !((word ^ plain) & ~(PP__WANTS | PP__OWNER_BITS | UINT64_C(31))) && pp__word_state(word) < PP__STATES
+	       && pp__word_worker(word) < PP__MAX_ENTRIES;
+}
 
 /* Acquire: what the ender wrote before is visible when the word says that the future has ended. */
 static inline uint64_t pp__slot_look(struct pp__cell *cell)
@@ -66,16 +70,10 @@ static inline uint64_t pp__slot_look(struct pp__cell *cell)
 	return atomic_load_explicit(&cell->word, memory_order_acquire);
 }
 
-/* FREE→READY. Release: the descriptor is visible to whoever claims. */
+/* FREE, or the end of the generation before→READY. Release: the descriptor is visible to whoever claims. */
 static inline void pp__slot_ready(struct pp__cell *cell, uint64_t ready_word)
 {
 	atomic_store_explicit(&cell->word, ready_word, memory_order_release);
-}
-
-/* DONE→FREE. The parent's last use of the slot in this generation. */
-static inline void pp__slot_free(struct pp__cell *cell, uint64_t free_word)
-{
-	atomic_store_explicit(&cell->word, free_word, memory_order_release);
 }
 
 /*
@@ -96,7 +94,17 @@ uint64_t pp__slot_break(struct pp__cell *cell, uint32_t generation);            
 uint64_t pp__slot_want(struct pp__cell *cell, uint32_t generation, uint64_t wants);
 
 /* Over all that says where and how long a result is, so that a torn or forged one is an error. */
-uint32_t pp__result_check(const struct pp__header *header, uint32_t slot, uint32_t generation, uint64_t size,
-                          int32_t code, uint64_t claim);
+static inline uint32_t pp__result_check(const struct pp__header *header, uint32_t slot, uint32_t generation, uint64_t size,
+                                        int32_t code, uint64_t claim)
+{
+	const uint64_t odd = UINT64_C(0x9e3779b97f4a7c15);
+	uint64_t sum = (header->nonce ^ slot ^ (uint64_t)(generation & PP__GENERATION_MASK) << 32) * odd;
+
+	sum = ((sum ^ sum >> 29) + size) * odd;
+	sum = ((sum ^ sum >> 29) + (uint32_t)code) * odd;
+	if (size > PP__EXTENSION)
+		sum = ((sum ^ sum >> 29) + claim) * odd;
+	return (uint32_t)(sum >> 32);
+}
 
 #endif

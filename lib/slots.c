@@ -2,8 +2,9 @@
 /*
  * The parent's books of slots. They are added by chunks, and never given up before the executor. A slot goes round:
  * taken by submit; recycled, when its last reference is gone and its end was announced, onto a stack that any thread may
- * push; from there, under the submit lock, to the free list. If its owner died with it, and is not confirmed dead yet,
- * it waits in limbo: a dying process may still write.
+ * push, which becomes the list of free ones when that is empty. One that has room to give back goes there by way of
+ * another stack, under the submit lock; if its owner died with it, and is not confirmed dead yet, it waits in limbo: a
+ * dying process may still write.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -14,7 +15,7 @@ pp_future *pp__future_at(const pp_executor *ex, uint32_t slot)
 {
 	if (slot >= atomic_load(&ex->slots))
 		return NULL;
-	return &ex->chunks[slot / PP__CHUNK][slot % PP__CHUNK];
+	return &ex->chunks[slot / PP__CHUNK]->futures[slot % PP__CHUNK];
 }
 
 static void put_free(pp_executor *ex, pp_future *future)
@@ -28,7 +29,7 @@ static int grow(pp_executor *ex)
 	const struct pp__shared *shared = &ex->segment.shared;
 	const struct pp__header *h = shared->header;
 	uint32_t first = atomic_load(&ex->slots);
-	pp_future *chunk;
+	struct pp__chunk *chunk;
 	int rc;
 
 	if (first + PP__CHUNK > h->max_slots)
@@ -39,17 +40,18 @@ static int grow(pp_executor *ex)
 		                       PP__CHUNK * sizeof *shared->cells);
 	if (rc < 0)
 		return rc;
-	chunk = calloc(PP__CHUNK, sizeof *chunk);
+	chunk = aligned_alloc(alignof(struct pp__chunk), sizeof *chunk);
 	if (!chunk)
 		return -ENOMEM;
 	for (uint32_t i = PP__CHUNK; i-- > 0; ) {
 		struct pp__cell *cell = shared->cells + first + i;
+		pp_future *future = &chunk->futures[i];
+		*future = (pp_future){ .executor = ex, .slot = first + i,
+		                       .check = pp__word_make(h, first + i, 0, PP__FREE) };
 		/* A zeroed sem_t is private to a process and loses wakes without a word. */
 		sem_init(&cell->wake, 1, 0);
-		atomic_store(&cell->word, pp__word_make(h, first + i, 0, PP__FREE));
-		chunk[i].executor = ex;
-		chunk[i].slot = first + i;
-		put_free(ex, &chunk[i]);
+		atomic_store_explicit(&cell->word, future->check, memory_order_relaxed);
+		put_free(ex, future);
 	}
 	ex->chunks[first / PP__CHUNK] = chunk;
 	atomic_store(&ex->slots, first + PP__CHUNK);
@@ -92,7 +94,15 @@ static void release_argument(pp_executor *ex, pp_future *future)
 	desc->offset = 0;
 }
 
-/* The last step in this generation: room of argument and result, then the word. */
+/* The last step in this generation. The word stands as it ended, and is of no meaning to the next: writing it here would
+ * fetch its line back from the worker once more. */
+static void make_free(pp_future *future)
+{
+	atomic_store_explicit(&future->in_use, false, memory_order_relaxed);
+	atomic_store_explicit(&future->generation, future->generation + 1, memory_order_release);
+}
+
+/* Gives room of argument and result back first. */
 static void reset(pp_executor *ex, pp_future *future, uint64_t word)
 {
 	enum pp__state state = pp__word_state(word);
@@ -101,23 +111,19 @@ static void reset(pp_executor *ex, pp_future *future, uint64_t word)
 	if ((state != PP__DONE && state != PP__CANCELLED && state != PP__READY) || future->keeps)
 		release_units(future);
 	future->keeps = false;
-	future->in_use = false;
-	ex->in_use--;
-	future->generation++;
-	pp__slot_free(pp__cell_of(future), pp__word_make(ex->segment.shared.header, future->slot, future->generation,
-	                                                 PP__FREE));
+	make_free(future);
 	put_free(ex, future);
+	ex->taken--;
 }
 
-/* Takes the whole stack at once, so that no ABA can be. */
 static void harvest_once(pp_executor *ex)
 {
-	uint32_t freed = atomic_exchange(&ex->freed, 0), limbo = ex->limbo, next;
+	uint32_t returned = atomic_exchange(&ex->returned, 0), limbo = ex->limbo, next;
 
 	ex->limbo = 0;
 	atomic_store_explicit(&ex->holds_room, false, memory_order_relaxed);
 	for (int list = 0; list < 2; list++) {
-		for (uint32_t at = list ? limbo : freed; at; at = next) {
+		for (uint32_t at = list ? limbo : returned; at; at = next) {
 			pp_future *future = pp__future_at(ex, at - 1);
 			uint64_t word = pp__slot_look(pp__cell_of(future));
 			bool dying = is_dying(ex, word);
@@ -143,6 +149,20 @@ void pp__slots_harvest(pp_executor *ex)
 	} while (ex->unpassed);
 }
 
+uint64_t pp__slots_in_use(const pp_executor *ex)
+{
+	return ex->taken - (atomic_load(&ex->freed) >> 32);
+}
+
+/* The whole stack becomes the list. */
+static void take_freed(pp_executor *ex)
+{
+	uint64_t freed = atomic_exchange(&ex->freed, 0);
+
+	ex->free_slots = (uint32_t)freed;
+	ex->taken -= freed >> 32;
+}
+
 /* The next submit will write all three; by then they are here. */
 static void prefetch_next(const pp_executor *ex)
 {
@@ -150,7 +170,7 @@ static void prefetch_next(const pp_executor *ex)
 
 	if (!ex->free_slots)
 		return;
-	__builtin_prefetch(&ex->chunks[slot / PP__CHUNK][slot % PP__CHUNK], 1);
+	__builtin_prefetch(pp__future_at(ex, slot), 1);
 	__builtin_prefetch(ex->segment.shared.cells + slot, 1);
 	__builtin_prefetch(ex->segment.shared.descs + slot, 1);
 }
@@ -159,15 +179,17 @@ pp_future *pp__slot_take(pp_executor *ex, int *error)
 {
 	pp_future *future;
 
-	if (!ex->free_slots || atomic_load_explicit(&ex->holds_room, memory_order_relaxed))
+	if (atomic_load_explicit(&ex->holds_room, memory_order_relaxed))
 		pp__slots_harvest(ex);
+	if (!ex->free_slots)
+		take_freed(ex);
 	*error = ex->free_slots ? 0 : grow(ex);
 	if (*error < 0)
 		return NULL;
 	future = pp__future_at(ex, ex->free_slots - 1);
 	ex->free_slots = future->next_free;
 	future->in_use = true;
-	ex->in_use++;
+	ex->taken++;
 	prefetch_next(ex);
 	return future;
 }
@@ -176,8 +198,45 @@ void pp__slot_give_back(pp_future *future)
 {
 	release_argument(future->executor, future);
 	future->in_use = false;
-	future->executor->in_use--;
+	future->executor->taken--;
 	put_free(future->executor, future);
+}
+
+/* Of its end nothing is left but the word: no place, no room, no death, no block. */
+static bool is_plain(const pp_future *future, uint64_t word, const struct pp__cell *cell)
+{
+	return future->plain && !atomic_load_explicit(&future->passed, memory_order_acquire)
+	       && (pp__word_state(word) == PP__CANCELLED
+	           || (pp__word_state(word) == PP__DONE && cell->size <= PP__EXTENSION));
+}
+
+static void push_freed(pp_executor *ex, pp_future *future)
+{
+	uint64_t below = atomic_load_explicit(&ex->freed, memory_order_relaxed), next;
+
+	make_free(future);
+	do {
+		future->next_free = (uint32_t)below;
+		next = ((below >> 32) + 1) << 32 | (future->slot + 1);
+	} while (!atomic_compare_exchange_weak(&ex->freed, &below, next));
+}
+
+/* Results of the living go back now: workers may need the room before the next submit comes. */
+static void push_returned(pp_executor *ex, pp_future *future, uint64_t word, const struct pp__cell *cell)
+{
+	enum pp__state state = pp__word_state(word);
+	uint32_t below = atomic_load(&ex->returned);
+
+	if (state != PP__CANCELLED && (state != PP__DONE || cell->size > PP__EXTENSION) && !is_dying(ex, word)) {
+		if (atomic_load_explicit(&future->passed, memory_order_acquire))
+			future->keeps = true;
+		else
+			release_units(future);
+	}
+	atomic_store_explicit(&ex->holds_room, true, memory_order_relaxed);
+	do
+		future->next_free = below;
+	while (!atomic_compare_exchange_weak(&ex->returned, &below, future->slot + 1));
 }
 
 void pp__future_recycle(pp_future *future)
@@ -185,25 +244,16 @@ void pp__future_recycle(pp_future *future)
 	pp_executor *ex = future->executor;
 	struct pp__cell *cell = pp__cell_of(future);
 	struct pp__box *box = atomic_load_explicit(&future->box, memory_order_relaxed);
-	uint32_t below = atomic_load(&ex->freed);
 	uint64_t word = pp__slot_look(cell);
-	enum pp__state state = pp__word_state(word);
 
 	if (box)
-		pp__box_free(box);
+		free(box->text);
 	atomic_store_explicit(&future->box, NULL, memory_order_relaxed);
-	/* Results of the living go back now: workers may need the room before the next submit comes. */
-	if (state != PP__CANCELLED && (state != PP__DONE || cell->size > PP__EXTENSION) && !is_dying(ex, word)) {
-		if (atomic_load_explicit(&future->passed, memory_order_acquire))
-			future->keeps = true;
-		else
-			release_units(future);
-	}
-	if (ex->segment.shared.descs[future->slot].offset || future->keeps || is_dying(ex, word))
-		atomic_store_explicit(&ex->holds_room, true, memory_order_relaxed);
-	do
-		future->next_free = below;
-	while (!atomic_compare_exchange_weak(&ex->freed, &below, future->slot + 1));
+	future->boxing = false;
+	if (is_plain(future, word, cell))
+		push_freed(ex, future);
+	else
+		push_returned(ex, future, word, cell);
 	if (atomic_load(&pp__orphans))
 		pp__orphan_visit(ex);
 }

@@ -68,6 +68,7 @@ static int fill(pp_executor *ex, pp_future *future, const pp_task_options *o, pp
 			return (int)offset;
 		bytes = shared->base + offset;
 	}
+	future->plain = !offset && !name_size;
 	desc->fn = fn;
 	desc->size = in->size;
 	desc->offset = (uint64_t)offset;
@@ -95,7 +96,7 @@ static void make_ready(pp_executor *ex, pp_future *future, bool detached)
 {
 	const struct pp__shared *shared = &ex->segment.shared;
 	struct pp__cell *cell = shared->cells + future->slot;
-	uint64_t word = pp__word_make(shared->header, future->slot, future->generation, PP__READY);
+	uint64_t word = pp__word_of(future, PP__READY);
 	bool push = needs_push(ex, detached);
 
 	atomic_store_explicit(&future->refs, detached ? 0 : 1, memory_order_relaxed);
@@ -133,8 +134,6 @@ static int enqueue(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const s
 		/* No worker knows of it; one that was told by a stale entry may have it, and then it runs. */
 		if (pp__slot_cancel(pp__cell_of(*future), (*future)->generation)) {
 			(*future)->generation++;
-			pp__slot_free(pp__cell_of(*future), pp__word_make(ex->segment.shared.header, (*future)->slot,
-			                                                  (*future)->generation, PP__FREE));
 			pp__slot_give_back(*future);
 			return rc;
 		}

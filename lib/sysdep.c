@@ -234,16 +234,17 @@ bool pp__is_owner_process(const _Atomic int *mark, pid_t pid)
 	return mark ? atomic_load_explicit(mark, memory_order_relaxed) == 1 : getpid() == pid;
 }
 
-static struct { pthread_once_t once; _Atomic int *mark; pid_t pid; } original = { .once = PTHREAD_ONCE_INIT };
+static struct { pthread_once_t once; pid_t pid; } original = { .once = PTHREAD_ONCE_INIT };
+_Atomic(_Atomic int *) pp__original_mark;
 
 static void note_original(void)
 {
 	original.pid = getpid();
-	original.mark = pp__process_mark();
+	atomic_store(&pp__original_mark, pp__process_mark());
 }
 
-bool pp__is_original_process(void)
+bool pp__is_original_slowly(void)
 {
 	pthread_once(&original.once, note_original);
-	return pp__is_owner_process(original.mark, original.pid);
+	return pp__is_owner_process(atomic_load(&pp__original_mark), original.pid);
 }

@@ -51,6 +51,14 @@ _Atomic int *pp__process_mark(void);
 bool pp__is_owner_process(const _Atomic int *mark, pid_t pid);
 
 /* Whether this is the process that first called it, or a thread of it: false in every child made by fork(2). */
-bool pp__is_original_process(void);
+bool pp__is_original_slowly(void);
+extern _Atomic(_Atomic int *) pp__original_mark; /* NULL before the first look, and where the kernel has no such pages */
+
+static inline bool pp__is_original_process(void)
+{
+	const _Atomic int *mark = atomic_load_explicit(&pp__original_mark, memory_order_acquire);
+
+	return (mark && atomic_load_explicit(mark, memory_order_relaxed) == 1) || pp__is_original_slowly();
+}
 
 #endif

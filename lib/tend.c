@@ -101,12 +101,11 @@ static bool owner_is_buried(const pp_executor *ex, uint64_t word)
 static void end_lost(pp_future *future)
 {
 	struct pp__cell *cell = pp__cell_of(future);
-	const struct pp__header *h = future->executor->segment.shared.header;
 
 	pthread_mutex_lock(&pp__lock);
 	if (!pp__future_has_ended(future)) {
 		future->armed = true;
-		atomic_store(&cell->word, pp__word_make(h, future->slot, future->generation, PP__BROKEN));
+		atomic_store(&cell->word, pp__word_of(future, PP__BROKEN));
 		pp__future_outcome(future);
 		pp__settle(future);
 		pp__tell_waiters(future->executor);
@@ -139,7 +138,7 @@ void pp__tend_future(pp_future *future)
 		return;
 	if (word != pp__slot_look(pp__cell_of(future)))
 		return;                  /* it lives */
-	if (!pp__word_is_valid(ex->segment.shared.header, future->slot, future->generation, word)
+	if (!pp__word_is_like(word, pp__word_of(future, PP__FREE))
 	    || pp__word_state(word) == PP__FREE || owner_is_buried(ex, word))
 		end_lost(future);
 	else if (pp__word_state(word) == PP__READY)

@@ -68,11 +68,11 @@ START_TEST(word_of_another_slot_is_invalid)
 
 	make_segment(PP__BACKING_MEMFD);
 	h = segment.shared.header;
-	ck_assert(pp__word_is_valid(h, 7, 3, pp__word_make(h, 7, 3, PP__READY)));
-	ck_assert(pp__word_is_valid(h, 7, 3, pp__word_make(h, 7, 3, PP__READY) | PP__WANTS));
-	ck_assert(!pp__word_is_valid(h, 7, 4, pp__word_make(h, 7, 3, PP__READY)));
+	ck_assert(pp__word_is_like(pp__word_make(h, 7, 3, PP__READY), pp__word_make(h, 7, 3, PP__FREE)));
+	ck_assert(pp__word_is_like(pp__word_make(h, 7, 3, PP__READY) | PP__WANTS, pp__word_make(h, 7, 3, PP__FREE)));
+	ck_assert(!pp__word_is_like(pp__word_make(h, 7, 3, PP__READY), pp__word_make(h, 7, 4, PP__FREE)));
 	for (uint32_t i = 0; i < 4096; i++)
-		valid += pp__word_is_valid(h, i, 3, pp__word_make(h, 7, 3, PP__READY));
+		valid += pp__word_is_like(pp__word_make(h, 7, 3, PP__READY), pp__word_make(h, i, 3, PP__FREE));
 	ck_assert_uint_le(valid, 8);     /* 12 bits of check: one in 4096 by chance, and slot 7 itself */
 	pp__segment_destroy(&segment);
 }

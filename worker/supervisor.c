@@ -53,9 +53,25 @@ static void ring_fd(struct pp__supervisor *s)
 		return;                  /* full: it is readable */
 }
 
-static void kill_all(struct pp__supervisor *s, int signal)
+/* Whether the worker executes a task that started after then: submitted later than a kill was asked for, it is not meant. */
+static bool runs_since(const struct pp__supervisor *s, uint32_t entry, uint64_t then)
+{
+	const struct pp__worker *line = s->shared->workers + entry;
+	uint32_t slot = atomic_load(&line->cur);
+	uint64_t owner = pp__owner(entry, atomic_load(&line->incarnation)), word;
+	struct pp__cell *cell = s->shared->cells + slot;
+
+	if (slot >= s->shared->header->max_slots)
+		return false;
+	word = pp__slot_look(cell);
+	return pp__word_state(word) == PP__RUNNING && pp__word_is_owned_by(word, owner) && cell->start_ns > then;
+}
+
+static void kill_all(struct pp__supervisor *s, int signal, uint64_t then)
 {
 	for (uint32_t i = 0; i < s->shared->header->entries; i++) {
+		if (runs_since(s, i, then))
+			continue;
 		s->children[i].asked = s->children[i].pid;
 		pp__kill_worker(s, i, signal);
 	}
@@ -73,7 +89,7 @@ static void serve_requests(struct pp__supervisor *s)
 	s->fd_requests_parent = parent;
 	s->fd_requests_workers = workers;
 	if (kills != s->kill_requests)
-		kill_all(s, (int)atomic_load(&h->kill_signal));
+		kill_all(s, (int)atomic_load(&h->kill_signal), atomic_load(&h->kill_ns));
 	s->kill_requests = kills;
 }
 
@@ -118,7 +134,7 @@ static void end_everything(struct pp__supervisor *s)
 	int64_t deadline = pp__now_ns() + PP__UNKILLABLE_NS;
 
 	while (pp__has_children(s) && pp__now_ns() < deadline) {
-		kill_all(s, SIGKILL);
+		kill_all(s, SIGKILL, UINT64_MAX);
 		pp__reap_all(s);
 		if (pp__has_children(s))
 			poll(NULL, 0, 1);
