@@ -105,7 +105,7 @@ static int step_to(pid_t pid, pp_future *future, enum pp__state state, pp_fn *fn
 	int n = 0;
 
 	while (n < limit && state_of(future) != state && stepper_instruction(pid) != (uintptr_t)fn) {
-		ck_assert(stepper_step(pid));
+		ck_assert_int_eq(stepper_step(pid), STEPPER_OK);
 		n++;
 	}
 	return n;

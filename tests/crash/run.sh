@@ -14,7 +14,6 @@ set -uo pipefail
 # name          budget of the short form
 table="
 kills           80
-mutants         80
 "
 
 form=${1:-short}
@@ -30,7 +29,6 @@ need() { # targets...
 }
 
 item_kills() { need tests/crash/kills && "$build/tests/crash/kills" "$1"; }
-item_mutants() { "$src/tests/crash/mutants.sh" "$1"; }
 
 run_item() { # name, budget
 	local log=$records/$form/$1.log start=$SECONDS rc took word

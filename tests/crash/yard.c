@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: MIT */
+/* An executor to kill processes of; see yard.h. What is checked of it afterwards: books.c. */
+#include "yard.h"
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+#include "books.h"
+#include "stepper.h"
+#include "wake.h"
+
+#define TID_MASK     0x3fffffff  /* of the lock word of a robust mutex */
+#define PATTERN_SIZE (512u * 1024u)
+
+static unsigned char *pattern;   /* what jobs return: from a place that their number says */
+static _Atomic uint32_t *runs;   /* how often each was started */
+
+void yard_prepare(int cpu)
+{
+	struct rlimit none = { 0, 0 };
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	sched_setaffinity(0, sizeof set, &set);
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	setrlimit(RLIMIT_CORE, &none);
+	pattern = malloc(PATTERN_SIZE);
+	runs = mmap(NULL, YARD_JOBS * sizeof *runs, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (!pattern || runs == MAP_FAILED)
+		abort();
+	for (uint32_t i = 0; i < PATTERN_SIZE; i++)
+		pattern[i] = (unsigned char)(i * 31 + (i >> 8) * 7 + (i >> 16));
+}
+
+static const unsigned char *bytes_of(const struct job *job)
+{
+	return pattern + job->id % 997;
+}
+
+static volatile uintptr_t bad_address = 16;
+
+static int do_job(pp_task *task, const void *data, size_t size)
+{
+	struct job job;
+
+	if (size != sizeof job)
+		return -1;
+	memcpy(&job, data, sizeof job);
+	atomic_fetch_add(&runs[job.id], 1);
+	switch (job.kind) {
+	case JOB_RAISE:
+		return pp_raise_data(task, 7, bytes_of(&job), job.size, "job %u", job.id);
+	case JOB_SEGV:
+		*(volatile int *)bad_address = 1;
+		break;
+	case JOB_ABORT:
+		abort();
+	case JOB_EXIT:
+		exit(3);
+	case JOB_RETURN:
+		break;
+	}
+	return pp_return(task, bytes_of(&job), job.size);
+}
+
+int64_t yard_now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+bool yard_until(bool (*condition)(void *), void *context)
+{
+	const struct timespec nap = { .tv_nsec = 50000 };
+	int64_t deadline = 0;
+
+	for (unsigned i = 0; !condition(context); i++) {
+		if (i < 20) {
+			sched_yield();           /* to the tracee, which has the same CPU */
+			continue;
+		}
+		if (!deadline)
+			deadline = yard_now_ms() + YARD_GUARD_MS;
+		if (yard_now_ms() > deadline)
+			return condition(context);
+		nanosleep(&nap, NULL);
+	}
+	return true;
+}
+
+void yard_open(struct yard *yard, unsigned seats)
+{
+	yard->options.max_workers = (int)seats;
+	yard->seats = seats;
+	yard->deaths = yard->marks = 0;
+	yard->spare = false;
+	yard->count = 0;
+	if (pp_executor_create(&yard->ex, &yard->options) < 0)
+		yard_fault(yard, WRONG, "there is no executor");
+}
+
+pid_t yard_supervisor(const struct yard *yard)
+{
+	return yard->ex->supervisor.pid;
+}
+
+void yard_fault(struct yard *yard, enum fault fault, const char *format, ...)
+{
+	static const char *const names[] = { "lost", "duplicated", "hung", "wrong" };
+	va_list list;
+
+	yard->tally->faults[fault]++;
+	printf("%s: %s: %s: ", yard->window, yard->where, names[fault]);
+	va_start(list, format);
+	vprintf(format, list);
+	va_end(list);
+	putchar('\n');
+	if (yard->ex)
+		books_dump(yard);
+	fflush(stdout);
+	longjmp(yard->failed, 1);
+}
+
+/* As a sleeping thread does, and as a walk or a callback does. Tokens on the semaphore are from the slot's earlier lives. */
+static void want(struct part *part)
+{
+	struct pp__cell *cell = pp__cell_of(part->future);
+
+	while (sem_trywait(&cell->wake) == 0)
+		;
+	part->deaf = !pp__slot_want(cell, part->future->generation, PP__WANT_WAKE);
+	pthread_mutex_lock(&pp__lock);
+	part->deaf |= !pp__arm(part->future);
+	pthread_mutex_unlock(&pp__lock);
+}
+
+struct part *yard_submit(struct yard *yard, enum job_kind kind, uint32_t size)
+{
+	struct part *part = &yard->parts[yard->count++];
+
+	*part = (struct part){ .job = { .kind = kind, .id = yard->next_job++ % YARD_JOBS, .size = size } };
+	atomic_store(&runs[part->job.id], 0);
+	if (pp_submit(yard->ex, do_job, &part->job, sizeof part->job, &part->future) < 0)
+		yard_fault(yard, WRONG, "submit has failed");
+	want(part);
+	return part;
+}
+
+uint64_t yard_word(const struct part *part)
+{
+	return pp__slot_look(pp__cell_of(part->future));
+}
+
+void yard_note(struct yard *yard, uint32_t entry)
+{
+	for (unsigned i = 0; i < yard->count; i++) {
+		struct part *part = &yard->parts[i];
+		part->word = yard_word(part);
+		part->ours = entry != PP__NO_SLOT && pp__word_worker(part->word) == entry
+		             && pp__word_state(part->word) >= PP__CLAIMED;
+	}
+}
+
+/* The kernel marks the mutex of a dead owner: whoever has not come so far as to lock it leaves no mark. */
+void yard_death(struct yard *yard, pid_t pid, uint32_t entry)
+{
+	struct pp__worker *line = yard->ex->segment.shared.workers + entry;
+	uint32_t phase = atomic_load(&line->phase);
+
+	yard_note(yard, entry);
+	yard->marks += ((pid_t)line->life.__data.__lock & TID_MASK) == pid && stepper_has_mapped(pid, line);
+	yard->deaths += phase != PP__LEAVING;
+	yard->spare |= phase == PP__LIVE || phase == PP__LEAVING;
+	stepper_kill(pid);
+}
+
+void yard_expect_death(struct yard *yard, bool counts)
+{
+	yard->marks += counts;           /* in good order it has unmapped the mutex before */
+	yard->deaths += counts;
+	yard->spare = true;
+}
+
+uint32_t yard_newborn(struct yard *yard)
+{
+	const struct pp__shared *shared = &yard->ex->segment.shared;
+
+	for (uint32_t i = 0; i < shared->header->entries; i++)
+		if (atomic_load(&shared->workers[i].phase) == PP__STARTING)
+			return i;
+	yard_fault(yard, WRONG, "no worker is being started");
+}
+
+static bool has_ended(void *part)
+{
+	return pp__state_is_end(pp__word_state(yard_word(part)));
+}
+
+/* Both ways of telling: on a stack of what has ended, and a token on the semaphore. */
+static bool is_announced(void *part_)
+{
+	struct part *part = part_;
+	pp_executor *ex = part->future->executor;
+	const struct pp__control *c = ex->segment.shared.control;
+	int tokens = 0;
+
+	if (part->deaf)
+		return true;
+	sem_getvalue(&pp__cell_of(part->future)->wake, &tokens);
+	if (!part->future->announced && (atomic_load(&c->done) || atomic_load(&c->notices))) {
+		pthread_mutex_lock(&pp__lock);
+		pp__drain(ex);
+		pthread_mutex_unlock(&pp__lock);
+	}
+	return part->future->announced && tokens > 0;
+}
+
+/* The end that a job has when nobody disturbs it. */
+static int kind_of(const struct job *job)
+{
+	static const int kinds[] = { PP_RETURNED, PP_RAISED, PP_CRASHED, PP_CRASHED, PP_EXITED };
+
+	return kinds[job->kind];
+}
+
+static bool is_right(const struct job *job, const pp_outcome *o)
+{
+	switch (job->kind) {
+	case JOB_RETURN:
+		return o->size == job->size && memcmp(o->data, bytes_of(job), job->size) == 0;
+	case JOB_RAISE:
+		return o->code == 7 && o->size == job->size && memcmp(o->data, bytes_of(job), job->size) == 0
+		       && strncmp(o->message, "job ", 4) == 0 && strtoul(o->message + 4, NULL, 10) == job->id;
+	case JOB_SEGV:
+		return o->signal == SIGSEGV;
+	case JOB_ABORT:
+		return o->signal == SIGABRT;
+	default:
+		return o->code == 3;
+	}
+}
+
+/* Killed while it ran: failed with the cause, and run no second time. Else: as if nothing had been. */
+static void judge_part(struct yard *yard, struct part *part)
+{
+	enum pp__state state = pp__word_state(part->word);
+	bool undone = part->ours && state == PP__RUNNING;
+	uint32_t n = atomic_load(&runs[part->job.id]);
+	const pp_outcome *o = pp__future_outcome(part->future);
+
+	if (!o)
+		yard_fault(yard, WRONG, "no memory");
+	yard->tally->fates[state][o->kind]++;
+	if (n > 1)
+		yard_fault(yard, DUPLICATED, "job %u was run %u times", part->job.id, n);
+	if (undone && o->kind == PP_CRASHED && o->signal == SIGKILL)
+		return;
+	if (undone)
+		yard_fault(yard, WRONG, "killed while running: %s (%s)", pp_kind_name(o->kind), o->message);
+	if (o->kind != kind_of(&part->job))
+		yard_fault(yard, LOST, "state %d when killed: %s (%s)", (int)state, pp_kind_name(o->kind), o->message);
+	if (!is_right(&part->job, o))
+		yard_fault(yard, WRONG, "state %d when killed: %s, %zu bytes, %s", (int)state, pp_kind_name(o->kind), o->size,
+		           o->message);
+	if (n != 1)
+		yard_fault(yard, WRONG, "returned, and was never run");
+}
+
+void yard_forget(struct yard *yard)
+{
+	for (unsigned i = 0; i < yard->count; i++)
+		pp_future_free(yard->parts[i].future);
+	yard->count = 0;
+}
+
+void yard_judge(struct yard *yard)
+{
+	for (unsigned i = 0; i < yard->count; i++)
+		if (!yard_until(has_ended, &yard->parts[i]))
+			yard_fault(yard, HUNG, "part %u does not end", i);
+	for (unsigned i = 0; i < yard->count; i++)
+		if (!yard_until(is_announced, &yard->parts[i]))
+			yard_fault(yard, HUNG, "the end of part %u is not announced", i);
+	for (unsigned i = 0; i < yard->count; i++)
+		judge_part(yard, &yard->parts[i]);
+	yard_forget(yard);
+}
+
+static bool is_calm(void *yard)
+{
+	return books_are_calm(yard);
+}
+
+void yard_settle(struct yard *yard)
+{
+	if (!yard_until(is_calm, yard))
+		yard_fault(yard, HUNG, "the pool does not come to rest");
+	books_check(yard);
+}
+
+pid_t yard_sleeper(struct yard *yard, uint32_t *entry)
+{
+	const struct pp__shared *shared = &yard->ex->segment.shared;
+
+	*entry = (uint32_t)__builtin_ctzll(atomic_load(&shared->control->sleepers[0]));
+	return atomic_load(&shared->workers[*entry].pid);
+}
+
+unsigned yard_pieces(const struct yard *yard, struct piece *pieces)
+{
+	const struct pp__shared *shared = &yard->ex->segment.shared;
+	unsigned n = 0;
+
+	pieces[n++] = (struct piece){ shared->control, sizeof *shared->control };
+	pieces[n++] = (struct piece){ shared->workers, shared->header->entries * sizeof *shared->workers };
+	pieces[n++] = (struct piece){ (const void *)shared->units, 64 * sizeof *shared->units };
+	pieces[n++] = (struct piece){ (const void *)(shared->units + shared->header->small_count),
+	                              64 * sizeof *shared->units };
+	for (unsigned i = 0; i < yard->count; i++) {
+		const struct part *part = &yard->parts[i];
+		uint32_t slot = part->future->slot;
+		pieces[n++] = (struct piece){ shared->cells + slot, sizeof *shared->cells };
+		pieces[n++] = (struct piece){ shared->extensions + (uint64_t)slot * PP__EXTENSION, PP__EXTENSION };
+		if (part->job.size > PP__EXTENSION)
+			pieces[n++] = (struct piece){ shared->base + (part->job.size > PP__SMALL_MAX
+			              ? shared->header->big_units : shared->header->small_units), part->job.size };
+	}
+	return n;
+}
+
+void yard_close(struct yard *yard)
+{
+	pp_executor *ex = yard->ex;
+
+	yard_forget(yard);
+	if (pp_executor_shutdown(ex, PP_SHUTDOWN_WAIT, YARD_GUARD_MS) < 0)
+		yard_fault(yard, HUNG, "shutdown does not end");
+	books_check_gone(yard);
+	yard->ex = NULL;
+	pp_executor_free(ex);
+}
