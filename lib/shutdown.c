@@ -110,14 +110,7 @@ static void settle_the_rest(pp_executor *ex)
 	}
 	pthread_mutex_lock(&pp__lock);
 	pp__drain(ex);
-	for (uint32_t i = 0; i < slots; i++) {
-		pp_future *future = pp__future_at(ex, i);
-		if (!future->in_use || !future->armed || future->announced)
-			continue;
-		pp__settle(future);
-		if (atomic_load(&future->refs) == 0)
-			pp__future_recycle(future);
-	}
+	pp__settle_ended(ex);
 	pthread_cond_broadcast(&ex->news);
 	pthread_mutex_unlock(&pp__lock);
 }

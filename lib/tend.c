@@ -12,13 +12,15 @@
 #include "wake.h"
 
 /* Every future that has not ended ends here; each by one compare-and-swap, so that no end is overwritten. Whoever is in the
- * middle of a submit sees that the pool is broken, or has made its future ready before this loop. */
+ * middle of a submit sees that the pool is broken, or has made its future ready before this loop. One that has ended
+ * before, and whose worker and supervisor died before they told of it, is told of here. */
 static void break_open_futures(pp_executor *ex)
 {
 	pthread_mutex_lock(&pp__lock);
 	pthread_mutex_lock(&ex->submit_lock);
 	for (uint32_t i = 0; i < atomic_load(&ex->slots); i++)
 		pp__end_from_outside(pp__future_at(ex, i), pp__slot_break);
+	pp__settle_ended(ex);
 	pthread_mutex_unlock(&ex->submit_lock);
 	pp__tell_waiters(ex);
 	pthread_mutex_unlock(&pp__lock);

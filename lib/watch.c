@@ -137,6 +137,16 @@ void pp__end_from_outside(pp_future *future, uint64_t (*edge)(struct pp__cell *,
 		pp__future_recycle(future);
 }
 
+/* What has ended and is on no stack: whoever was to push it is dead. */
+void pp__settle_ended(pp_executor *ex)
+{
+	for (uint32_t i = 0; i < atomic_load(&ex->slots); i++) {
+		pp_future *future = pp__future_at(ex, i);
+		if (future->in_use)
+			announce(future);
+	}
+}
+
 bool pp__watch(struct pp__watcher *watcher)
 {
 	pp_future *future = watcher->future;

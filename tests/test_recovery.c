@@ -214,6 +214,31 @@ START_TEST(killed_between_done_and_wake)
 }
 END_TEST
 
+/* The same, and the supervisor dies before it can tell: the pool is broken, but who waits hears of what was done. */
+START_TEST(killed_between_done_and_wake_with_supervisor)
+{
+	pp_executor *ex = support_executor(1);
+	pid_t pid = idle_worker(ex);
+	pp_future *futures[2];
+	pp_walk *walk;
+
+	ck_assert(stepper_attach(pid));
+	futures[0] = support_submit(ex, task_echo, "abc", 3);
+	ck_assert_int_eq(pp_as_completed(futures, 1, SUPPORT_GUARD_MS, &walk), 0);
+	step_to(pid, futures[0], PP__DONE, NULL, 100000);
+	ck_assert_int_eq(state_of(futures[0]), PP__DONE);
+	ck_assert_int_eq(kill(support_supervisor(), SIGKILL), 0);
+	stepper_kill(pid);
+	ck_assert_int_eq(pp_walk_next(walk, &futures[1]), 1);
+	ck_assert_ptr_eq(futures[0], futures[1]);
+	support_assert_returned(futures[0], "abc", 3);
+	ck_assert_ptr_nonnull(pp_executor_broken(ex));
+	pp_walk_free(walk);
+	pp_future_free(futures[0]);
+	pp_executor_free(ex);
+}
+END_TEST
+
 START_TEST(no_rescues)
 {
 	pp_executor *ex = support_executor(2);
@@ -245,6 +270,7 @@ static Suite *make_suite(void)
 	tcase_add_test(steps, claim_of_stopped_worker_taken_back);
 	tcase_add_test(steps, cancel_of_claimed);
 	tcase_add_test(steps, killed_between_done_and_wake);
+	tcase_add_test(steps, killed_between_done_and_wake_with_supervisor);
 	return suite;
 }
 

@@ -32,10 +32,8 @@ static unsigned seed;
 
 static void reopen(struct yard *yard, const struct window *window)
 {
-	yard->options.flags = PP_START_ALL;
+	yard->options.flags = window->fresh && !window->start_all ? 0 : PP_START_ALL;
 	yard->options.max_tasks_per_worker = window->max_tasks;
-	if (window->fresh)
-		yard->options.flags = 0;
 	yard_open(yard, window->seats);
 }
 
@@ -75,11 +73,13 @@ static void kill_at(struct yard *yard, const struct window *window, const struct
 		printf("%s: %s: not reached: %s\n", window->name, yard->where, rc == STEPPER_DEAD ? "it ended before"
 		       : rc == STEPPER_STUCK ? "it slept" : "the window ended before");
 	}
-	if (rc == STEPPER_DEAD) {
+	if (entry == PP__NO_SLOT)
+		stepper_kill(pid);
+	else if (rc != STEPPER_DEAD)
+		yard_death(yard, pid, entry);
+	else {
 		yard_note(yard, PP__NO_SLOT);
 		yard_expect_death(yard, window->max_tasks == 0);
-	} else {
-		yard_death(yard, pid, entry);
 	}
 	window->end(yard, window, entry);
 }
@@ -257,6 +257,14 @@ static void run_all(const struct window *windows, unsigned n, struct tally *tall
 	}
 }
 
+static unsigned choose(struct window *chosen, unsigned n, const struct window *from, unsigned count, const char *name)
+{
+	for (unsigned i = 0; i < count && n < MAX_WINDOWS; i++)
+		if (!name || strstr(from[i].name, name))
+			chosen[n++] = from[i];
+	return n;
+}
+
 int main(int argc, char **argv)
 {
 	struct window windows[MAX_WINDOWS];
@@ -270,9 +278,8 @@ int main(int argc, char **argv)
 		printf("this process may not trace others\n");
 		return 77;
 	}
-	for (unsigned i = 0; i < worker_window_count; i++)
-		if (argc < 3 || strstr(worker_windows[i].name, argv[2]))
-			windows[n++] = worker_windows[i];
+	n = choose(windows, n, worker_windows, worker_window_count, argc > 2 ? argv[2] : NULL);
+	n = choose(windows, n, supervisor_windows, supervisor_window_count, argc > 2 ? argv[2] : NULL);
 	tallies = mmap(NULL, sizeof *tallies * MAX_WINDOWS, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (tallies == MAP_FAILED)
 		return 1;

@@ -17,7 +17,8 @@ struct window {
 	uint32_t size;
 	unsigned jobs;           /* at the window's start */
 	uint64_t max_tasks;
-	bool     fresh;          /* each trial in a pool of its own */
+	bool     fresh;          /* each trial in a pool of its own, */
+	bool     start_all;      /* whose workers are there from the start; others always have them */
 	unsigned own, others;    /* points in the short form; UINT_MAX: all */
 };
 

@@ -47,7 +47,7 @@ static const unsigned char *bytes_of(const struct job *job)
 
 static volatile uintptr_t bad_address = 16;
 
-static int do_job(pp_task *task, const void *data, size_t size)
+int yard_job(pp_task *task, const void *data, size_t size)
 {
 	struct job job;
 
@@ -65,6 +65,9 @@ static int do_job(pp_task *task, const void *data, size_t size)
 		abort();
 	case JOB_EXIT:
 		exit(3);
+	case JOB_SLEEP:
+		for (;;)
+			pause();
 	case JOB_RETURN:
 		break;
 	}
@@ -150,7 +153,7 @@ struct part *yard_submit(struct yard *yard, enum job_kind kind, uint32_t size)
 
 	*part = (struct part){ .job = { .kind = kind, .id = yard->next_job++ % YARD_JOBS, .size = size } };
 	atomic_store(&runs[part->job.id], 0);
-	if (pp_submit(yard->ex, do_job, &part->job, sizeof part->job, &part->future) < 0)
+	if (pp_submit(yard->ex, yard_job, &part->job, sizeof part->job, &part->future) < 0)
 		yard_fault(yard, WRONG, "submit has failed");
 	want(part);
 	return part;
@@ -206,34 +209,43 @@ static bool has_ended(void *part)
 	return pp__state_is_end(pp__word_state(yard_word(part)));
 }
 
-/* Both ways of telling: on a stack of what has ended, and a token on the semaphore. */
-static bool is_announced(void *part_)
+bool yard_is_announced(struct part *part)
 {
-	struct part *part = part_;
 	pp_executor *ex = part->future->executor;
 	const struct pp__control *c = ex->segment.shared.control;
-	int tokens = 0;
 
-	if (part->deaf)
-		return true;
-	sem_getvalue(&pp__cell_of(part->future)->wake, &tokens);
 	if (!part->future->announced && (atomic_load(&c->done) || atomic_load(&c->notices))) {
 		pthread_mutex_lock(&pp__lock);
 		pp__drain(ex);
 		pthread_mutex_unlock(&pp__lock);
 	}
-	return part->future->announced && tokens > 0;
+	return part->deaf || part->future->announced;
+}
+
+/* Both ways of telling: on a stack of what has ended, and a token on the semaphore. */
+static bool is_told(void *part_)
+{
+	struct part *part = part_;
+	int tokens = 0;
+
+	sem_getvalue(&pp__cell_of(part->future)->wake, &tokens);
+	return yard_is_announced(part) && (part->deaf || tokens > 0);
+}
+
+unsigned yard_runs(const struct part *part)
+{
+	return atomic_load(&runs[part->job.id]);
 }
 
 /* The end that a job has when nobody disturbs it. */
 static int kind_of(const struct job *job)
 {
-	static const int kinds[] = { PP_RETURNED, PP_RAISED, PP_CRASHED, PP_CRASHED, PP_EXITED };
+	static const int kinds[] = { PP_RETURNED, PP_RAISED, PP_CRASHED, PP_CRASHED, PP_EXITED, PP_KILLED };
 
 	return kinds[job->kind];
 }
 
-static bool is_right(const struct job *job, const pp_outcome *o)
+bool yard_is_right(const struct job *job, const pp_outcome *o)
 {
 	switch (job->kind) {
 	case JOB_RETURN:
@@ -255,7 +267,7 @@ static void judge_part(struct yard *yard, struct part *part)
 {
 	enum pp__state state = pp__word_state(part->word);
 	bool undone = part->ours && state == PP__RUNNING;
-	uint32_t n = atomic_load(&runs[part->job.id]);
+	unsigned n = yard_runs(part);
 	const pp_outcome *o = pp__future_outcome(part->future);
 
 	if (!o)
@@ -269,7 +281,7 @@ static void judge_part(struct yard *yard, struct part *part)
 		yard_fault(yard, WRONG, "killed while running: %s (%s)", pp_kind_name(o->kind), o->message);
 	if (o->kind != kind_of(&part->job))
 		yard_fault(yard, LOST, "state %d when killed: %s (%s)", (int)state, pp_kind_name(o->kind), o->message);
-	if (!is_right(&part->job, o))
+	if (!yard_is_right(&part->job, o))
 		yard_fault(yard, WRONG, "state %d when killed: %s, %zu bytes, %s", (int)state, pp_kind_name(o->kind), o->size,
 		           o->message);
 	if (n != 1)
@@ -289,7 +301,7 @@ void yard_judge(struct yard *yard)
 		if (!yard_until(has_ended, &yard->parts[i]))
 			yard_fault(yard, HUNG, "part %u does not end", i);
 	for (unsigned i = 0; i < yard->count; i++)
-		if (!yard_until(is_announced, &yard->parts[i]))
+		if (!yard_until(is_told, &yard->parts[i]))
 			yard_fault(yard, HUNG, "the end of part %u is not announced", i);
 	for (unsigned i = 0; i < yard->count; i++)
 		judge_part(yard, &yard->parts[i]);

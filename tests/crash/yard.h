@@ -14,7 +14,7 @@
 #define YARD_JOBS    65536       /* counters of executions: one per task, used in turn */
 #define YARD_GUARD_MS 10000      /* until something counts as hung */
 
-enum job_kind { JOB_RETURN, JOB_RAISE, JOB_SEGV, JOB_ABORT, JOB_EXIT };
+enum job_kind { JOB_RETURN, JOB_RAISE, JOB_SEGV, JOB_ABORT, JOB_EXIT, JOB_SLEEP };
 struct job { enum job_kind kind; uint32_t id; uint32_t size; };
 
 /* A task of a trial, and what its slot said when the process was killed. */
@@ -53,6 +53,10 @@ struct yard {
 	jmp_buf      failed;             /* to where a fault jumps: the yard is of no use any more */
 };
 
+int yard_job(pp_task *task, const void *data, size_t size);     /* data is a struct job */
+unsigned yard_runs(const struct part *part);     /* how often its job was started */
+bool yard_is_right(const struct job *job, const pp_outcome *outcome);
+
 void yard_prepare(int cpu);                      /* once in the process: its CPU, the jobs' bytes and counters */
 void yard_open(struct yard *yard, unsigned seats);
 void yard_close(struct yard *yard);              /* asserts that shutdown ends and leaves no process */
@@ -75,6 +79,7 @@ struct part *yard_submit(struct yard *yard, enum job_kind kind, uint32_t size);
 /* Each part ends by itself, is announced by itself, and is what it has to be; then all are freed. */
 void yard_judge(struct yard *yard);
 void yard_note(struct yard *yard, uint32_t entry);       /* words of all parts, and which the entry owns */
+bool yard_is_announced(struct part *part);         /* by a stack; takes in what is there */
 uint64_t yard_word(const struct part *part);
 void yard_forget(struct yard *yard);             /* the parts, without looking at them */
 
