@@ -121,6 +121,17 @@ static void find_areas(struct pp__shared *shared, char *base, const struct pp__h
 	shared->rings[1] = (_Atomic uint64_t *)(void *)(base + h->rings + h->ring_stride);
 }
 
+/* 0 or an errno that the contract knows: what a file system has beside these means that it gives no memory. */
+static int set_size(int fd, uint64_t size)
+{
+	int rc;
+
+	do
+		rc = ftruncate(fd, (off_t)size);
+	while (rc < 0 && errno == EINTR);
+	return rc == 0 ? 0 : errno == EFBIG || errno == ENOMEM ? errno : ENOSPC;
+}
+
 /* The largest of the sizes that this process, its limits and the file system allow. */
 static int map_object(struct pp__segment *segment)
 {
@@ -140,12 +151,12 @@ static int map_object(struct pp__segment *segment)
 		p = mmap(NULL, sizes[i], PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, segment->fd, 0);
 		if (p == MAP_FAILED)
 			continue;
-		if (ftruncate(segment->fd, (off_t)sizes[i]) == 0) {
+		error = set_size(segment->fd, sizes[i]);
+		if (error == 0) {
 			segment->size = sizes[i];
 			segment->shared.base = p;
 			return 0;
 		}
-		error = errno;
 		munmap(p, sizes[i]);
 	}
 	return -error;
@@ -164,8 +175,10 @@ int pp__memory_commit_at(void *address, size_t size)
 		}
 		if (errno == EFAULT || errno == ENOSPC)
 			return -ENOSPC;
+		if (errno == EINVAL)
+			return -EINVAL;
 		if (errno != EINTR && errno != EAGAIN)
-			return -errno;
+			return -ENOMEM;
 	}
 	return 0;
 }
@@ -244,7 +257,9 @@ static int create_with(struct pp__segment *segment, enum pp__backing backing, ui
 		madvise(segment->shared.base, segment->size, MADV_DONTDUMP);
 		rc = madvise(segment->shared.base, segment->size, MADV_DONTFORK) < 0 ? -ENOMEM : 0;
 	}
-	if (rc == 0 && fstat(segment->fd, &st) == 0) {
+	if (rc == 0 && fstat(segment->fd, &st) < 0)
+		rc = -ENOMEM;
+	if (rc == 0) {
 		segment->dev = st.st_dev;
 		segment->ino = st.st_ino;
 		segment->warm_max = warm_max(segment->fd);
@@ -304,7 +319,7 @@ int pp__segment_map_again(const struct pp__segment *segment)
 	               MAP_SHARED | MAP_NORESERVE | MAP_FIXED, segment->fd, 0);
 
 	if (p == MAP_FAILED)
-		return -errno;
+		return -ENOMEM;
 	madvise(p, segment->size, MADV_DONTDUMP);
 	return 0;
 }
@@ -314,6 +329,6 @@ int pp__segment_restrict(const struct pp__shared *shared)
 	uint64_t size = shared->header->size;
 
 	if (madvise(shared->base, size, MADV_DONTFORK) < 0)
-		return -errno;
-	return mprotect(shared->base, shared->header->control, PROT_READ) < 0 ? -errno : 0;
+		return -ENOMEM;
+	return mprotect(shared->base, shared->header->control, PROT_READ) < 0 ? -ENOMEM : 0;
 }
