@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include "door.h"
 #include "pool.h"
+#include "wake.h"
 
 #define HELLO_MS  10000          /* a guard: the supervisor's first words take a fork */
 
@@ -54,19 +55,29 @@ static pid_t fork_quietly(const struct pp__boot *boot)
 	return pid;
 }
 
+/* It may have come to life all the same, late or unheard: then it finds that nobody wants it, and ends. */
+static void send_away(const struct pp__shared *shared)
+{
+	atomic_store(&shared->header->closing, PP__CLOSING);
+	pp__nudge_supervisor(shared);
+}
+
 /* Another thread may reap the one in between first (ECHILD), so its end is no news; the hello is. */
 static int await_hello(pid_t between, int fd, pid_t *supervisor)
 {
 	struct pp__hello hello = { .error = -EPIPE };
 	struct pollfd p = { .fd = fd, .events = POLLIN };
 	int64_t deadline = pp__deadline_ns(HELLO_MS);
+	ssize_t n = -1;
 	int status;
 
 	while (waitpid(between, &status, 0) < 0 && errno == EINTR)
 		;
 	while (poll(&p, 1, 100) <= 0 && pp__now_ns() < deadline)
 		;
-	if (!p.revents || read(fd, &hello, sizeof hello) != (ssize_t)sizeof hello)
+	while (p.revents && (n = read(fd, &hello, sizeof hello)) < 0 && errno == EINTR)
+		;
+	if (n != (ssize_t)sizeof hello)
 		return -EPIPE;
 	*supervisor = hello.pid;
 	return hello.error;
@@ -93,6 +104,8 @@ static int fork_supervisor(pp_executor *ex, int bell_fd)
 		hello[1] = -1;
 		if (rc == 0)
 			rc = await_hello(pid, hello[0], &supervisor);
+		if (rc < 0 && pid > 0)
+			send_away(&ex->segment.shared);
 	}
 	close(hello[0]);
 	if (hello[1] >= 0)
