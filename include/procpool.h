@@ -128,10 +128,10 @@ extern "C" {
  * the executor, and at the latest, by SIGKILL and with all their descendants, when the parent process ends or is
  * killed: what waits then is dropped and what runs is killed, so call pp_executor_shutdown first.
  *
- * The pool is broken when no worker can be started any more: fork fails start_attempts times in a row, the
- * initializer crashes so often in a row, or returns an error while no other worker lives, or the supervisor is gone.
- * Then every future not done ends as PP_BROKEN, and every later submit is -EPIPE. Deaths of workers elsewhere never
- * break the pool.
+ * The pool is broken when no worker can be started any more: with no other alive, fork or the setting up of what
+ * was forked fails start_attempts times in a row; the initializer crashes so often in a row, or returns an error while
+ * no other worker lives; or the supervisor is gone. Then every future not done ends as PP_BROKEN, and every later submit
+ * is -EPIPE. Deaths of workers elsewhere never break the pool.
  *
  * options may be NULL. *executor is NULL after a failure, and nothing is left behind.
  * 0; -EINVAL (executor NULL; an option out of its range, a flag or a field that this version does not know, an
@@ -301,7 +301,8 @@ PP_API int  pp_outcome_describe(const pp_outcome *outcome, char *buffer, size_t 
 
 /*
  * Waits until the future is done. *outcome (outcome may be NULL) lives until the last reference of the future is given
- * up, also after pp_executor_free. 0; -ETIMEDOUT; -EINVAL; -ECHILD. *outcome is NULL after a failure.
+ * up, also after pp_executor_free. 0; -ETIMEDOUT; -EINVAL; -ECHILD; -ENOMEM (it is done, but there is no memory for the
+ * outcome: ask again). *outcome is NULL after a failure.
  */
 PP_API int  pp_future_result(pp_future *future, int64_t timeout_ms, const pp_outcome **outcome);
 /* The same, but *outcome is NULL when the task returned. */

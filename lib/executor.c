@@ -161,7 +161,8 @@ static int make_shared(pp_executor *ex, const pp_options *o)
 	h->max_tasks = o->max_tasks_per_worker;
 	h->initializer = o->initializer;
 	h->finalizer = o->finalizer;
-	sem_init(&ex->segment.shared.control->bell, 1, 0);
+	if (sem_init(&ex->segment.shared.control->bell, 1, 0) < 0)
+		return -ENOMEM;
 	pp__arguments_init(&ex->arguments, h->arguments, h->control);
 	pp__arguments_init(&ex->mutables, h->mutables, h->size);
 	rc = copy_init_data(ex, o);

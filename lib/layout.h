@@ -77,7 +77,7 @@ struct pp__cell {
 };
 
 /* What the supervisor and the workers say of one worker process. The entry is used again by later incarnations. */
-enum pp__phase { PP__GONE, PP__STARTING, PP__LIVE, PP__INIT_FAILED, PP__LEAVING };
+enum pp__phase { PP__GONE, PP__STARTING, PP__LIVE, PP__SETUP_FAILED, PP__INIT_FAILED, PP__LEAVING };
 
 struct pp__worker {
 	/* written by the worker, for each task */

@@ -49,10 +49,14 @@ static int grow(pp_executor *ex)
 		*future = (pp_future){ .executor = ex, .slot = first + i,
 		                       .check = pp__word_make(h, first + i, 0, PP__FREE) };
 		/* A zeroed sem_t is private to a process and loses wakes without a word. */
-		sem_init(&cell->wake, 1, 0);
+		if (sem_init(&cell->wake, 1, 0) < 0) {
+			free(chunk);
+			return -ENOMEM;
+		}
 		atomic_store_explicit(&cell->word, future->check, memory_order_relaxed);
-		put_free(ex, future);
 	}
+	for (uint32_t i = PP__CHUNK; i-- > 0; )
+		put_free(ex, &chunk->futures[i]);
 	ex->chunks[first / PP__CHUNK] = chunk;
 	atomic_store(&ex->slots, first + PP__CHUNK);
 	return 0;

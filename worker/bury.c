@@ -164,13 +164,17 @@ static void wake_again(struct pp__supervisor *s, uint32_t entry)
 	pp__wake_one(s->shared);
 }
 
-static void count_init_failure(struct pp__supervisor *s, uint32_t entry, uint32_t phase, const siginfo_t *info)
+static void count_failure(struct pp__supervisor *s, uint32_t entry, uint32_t phase, const siginfo_t *info)
 {
 	const struct pp__worker *line = s->shared->workers + entry;
 	char text[PP__TEXT + 64], reason[PP__TEXT];
 
 	memcpy(reason, line->text, sizeof reason);
 	reason[sizeof reason - 1] = 0;
+	if (phase == PP__SETUP_FAILED) {
+		pp__no_worker(s, line->init_code < 0 && line->init_code > -4096 ? line->init_code : -EAGAIN, "setting it up");
+		return;
+	}
 	if (phase == PP__INIT_FAILED) {
 		snprintf(text, sizeof text, "the initializer failed with code %d%s%s", (int)line->init_code,
 		         *reason ? ": " : "", reason);
@@ -202,8 +206,8 @@ static void bury(struct pp__supervisor *s, uint32_t entry, const siginfo_t *info
 	atomic_fetch_add(&line->incarnation, 1);
 	waitpid(child->pid, NULL, 0);
 	child->pid = 0;
-	if (phase == PP__INIT_FAILED || (phase == PP__STARTING && !ordered))
-		count_init_failure(s, entry, phase, info);
+	if (phase == PP__SETUP_FAILED || phase == PP__INIT_FAILED || (phase == PP__STARTING && !ordered))
+		count_failure(s, entry, phase, info);
 	if (phase != PP__LEAVING)
 		atomic_fetch_add(&s->shared->control->deaths, 1);
 	s->wants_spare |= phase == PP__LIVE || (phase == PP__LEAVING && s->shared->header->max_tasks);

@@ -108,12 +108,12 @@ int pp__crash_arm(struct pp__self *self)
 	dying_self = self;
 	stack.ss_sp = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (stack.ss_sp == MAP_FAILED || sigaltstack(&stack, NULL) < 0)
-		return -errno;
+		return -ENOMEM;
 	if (on_exit(on_leave, self) != 0)
 		return -ENOMEM;
 	sigfillset(&action.sa_mask);
 	for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
 		if (sigaction(signals[i], &action, NULL) < 0)
-			return -errno;
+			return -EAGAIN;
 	return 0;
 }

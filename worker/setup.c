@@ -40,10 +40,10 @@ static int stdin_from_null(void)
 	int fd = open("/dev/null", O_RDONLY);
 
 	if (fd < 0)
-		return -errno;
+		return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? -errno : -EAGAIN;
 	if (fd != STDIN_FILENO) {
 		if (dup2(fd, STDIN_FILENO) < 0)
-			return -errno;
+			return -EMFILE;
 		close(fd);
 	}
 	return 0;
@@ -84,8 +84,7 @@ int pp__worker_setup(struct pp__self *self, struct pp__supervisor *supervisor)
 		rc = pp__crash_arm(self);
 	if (rc < 0) {
 		line->init_code = rc;
-		snprintf(line->text, PP__TEXT, "a worker could not be set up");
-		atomic_store(&line->phase, PP__INIT_FAILED);
+		atomic_store(&line->phase, PP__SETUP_FAILED);
 	}
 	return rc;
 }

@@ -62,30 +62,34 @@ static uint32_t free_entry(const struct pp__supervisor *s)
 }
 
 /* A robust mutex, so that the kernel marks the end of its owner. It is made anew for each incarnation, never unlocked. */
-static void prepare_line(const struct pp__supervisor *s, uint32_t entry, int32_t seat)
+static int prepare_line(const struct pp__supervisor *s, uint32_t entry, int32_t seat)
 {
 	struct pp__worker *line = s->shared->workers + entry;
 	pthread_mutexattr_t attributes;
 
+	if (sem_init(&line->wake, 1, 0) < 0)
+		return -ENOMEM;
 	pthread_mutexattr_init(&attributes);
 	pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
 	pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
 	pthread_mutex_init(&line->life, &attributes);
 	pthread_mutexattr_destroy(&attributes);
-	sem_init(&line->wake, 1, 0);
 	atomic_store(&line->cur, PP__NO_SLOT);
 	atomic_store(&line->tasks, 0);
 	line->init_code = 0;
 	line->text[0] = 0;
 	atomic_store(&line->seat, seat);
 	atomic_store(&line->phase, PP__STARTING);
+	return 0;
 }
 
 static int spawn(struct pp__supervisor *s, uint32_t entry, int32_t seat)
 {
+	int rc = prepare_line(s, entry, seat);
 	pid_t pid;
 
-	prepare_line(s, entry, seat);
+	if (rc < 0)
+		return rc;
 	pid = fork();
 	if (pid == 0)
 		pp__enter_worker(s, entry);
@@ -149,11 +153,23 @@ static void hurry_the_dying(const struct pp__supervisor *s)
 			sched_setscheduler(s->children[i].pid, SCHED_OTHER, &zero);
 }
 
-/* While others live the pool works on, slower, and a spare is only for speed: then it is tried again, and that is all. */
+/* While others live the pool works on, slower: then it is tried again, and that is all. */
+void pp__no_worker(struct pp__supervisor *s, int error, const char *what)
+{
+	char text[PP__TEXT];
+
+	if (pp__seated(s)) {
+		s->next_start_ns = pp__now_ns() + (BACK_OFF_NS << BACK_OFF_MAX);
+		return;
+	}
+	snprintf(text, sizeof text, "no worker can be started: %s: %s", what, strerror(-error));
+	pp__count_start_failure(s, error, text, false);
+}
+
+/* A spare is only for speed: its failures do not count. */
 static bool start_one(struct pp__supervisor *s, int32_t seat)
 {
 	uint32_t entry = free_entry(s);
-	char text[PP__TEXT];
 	int rc;
 
 	if (entry == PP__NO_SLOT) {
@@ -163,12 +179,10 @@ static bool start_one(struct pp__supervisor *s, int32_t seat)
 	rc = spawn(s, entry, seat);
 	if (rc == 0)
 		return true;
-	if (seat < 0 || pp__seated(s)) {
+	if (seat < 0)
 		s->next_start_ns = pp__now_ns() + (BACK_OFF_NS << BACK_OFF_MAX);
-		return false;
-	}
-	snprintf(text, sizeof text, "no worker can be started: fork: %s", strerror(-rc));
-	pp__count_start_failure(s, rc, text, false);
+	else
+		pp__no_worker(s, rc, "fork");
 	return false;
 }
 
