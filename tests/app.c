@@ -112,13 +112,20 @@ int app_wait(struct app *app)
 	return status;
 }
 
-void app_finish(struct app *app)
+int app_wait_report(struct app *app, char *text, size_t size)
 {
 	int status = await_end(app);
-	char text[512];
 
-	read_report(app, text, sizeof text);
+	read_report(app, text, size);
 	close(app->reports);
+	return status;
+}
+
+void app_finish(struct app *app)
+{
+	char text[512];
+	int status = app_wait_report(app, text, sizeof text);
+
 	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the application ended with 0x%x: %s", status, text);
 }
 

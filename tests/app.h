@@ -30,6 +30,7 @@ _Noreturn void app_failed(const char *file, int line, const char *what);
 void app_await_ready(struct app *app);
 void app_finish(struct app *app);                /* it ended by itself, with status 0 */
 int  app_wait(struct app *app);                  /* it ended, with this wait status */
+int  app_wait_report(struct app *app, char *report, size_t size);        /* the same, with what it told of its failure */
 void app_kill(struct app *app);                  /* SIGKILL, and reaps it */
 
 /* Starts and finishes it. */

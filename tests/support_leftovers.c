@@ -19,8 +19,6 @@
 #define MAX_PIDS     1024
 #define GONE_MS      10000
 
-struct census { int threads, fds, mappings, files; };
-
 static struct census before;
 static char mark[64];
 
@@ -51,7 +49,7 @@ static int count_mappings(void)
 	return n;
 }
 
-static struct census take_census(void)
+struct census leftovers_count(void)
 {
 	return (struct census){ .threads = count_entries("/proc/self/task"), .fds = count_entries("/proc/self/fd"),
 	                        .mappings = count_mappings(), .files = count_entries("/dev/shm") };
@@ -147,7 +145,7 @@ void leftovers_note(void)
 	ck_assert_int_eq(dup2(fds[1], MARK_FD), MARK_FD);
 	close(fds[0]);
 	close(fds[1]);
-	before = take_census();
+	before = leftovers_count();
 }
 
 static void assert_no_process(void)
@@ -166,16 +164,35 @@ static void assert_no_process(void)
 	ck_abort_msg("%zu processes are left over, one is %d (%s, %c)", n, (int)pids[0], process.name, process.state);
 }
 
+/* A joined thread stays listed for a moment, and other programs use /dev/shm too. */
+static struct census settled_census(struct census was)
+{
+	struct census now = leftovers_count();
+
+	for (int i = 0; i < 1000 && (now.threads > was.threads || now.files > was.files); i++) {
+		poll(NULL, 0, 1);
+		now = leftovers_count();
+	}
+	return now;
+}
+
+bool leftovers_none(struct census was)
+{
+	struct census now = settled_census(was);
+
+	if (now.threads == was.threads && now.fds == was.fds && now.mappings == was.mappings && now.files <= was.files)
+		return true;
+	fprintf(stderr, "# left over: threads %d, was %d; descriptors %d, %d; mappings %d, %d; files %d, %d\n", now.threads,
+	        was.threads, now.fds, was.fds, now.mappings, was.mappings, now.files, was.files);
+	return false;
+}
+
 void leftovers_check(void)
 {
 	struct census after;
 
 	assert_no_process();
-	after = take_census();
-	for (int i = 0; i < 1000 && (after.threads > before.threads || after.files > before.files); i++) {
-		poll(NULL, 0, 1);        /* a joined thread stays listed for a moment; other programs use /dev/shm too */
-		after = take_census();
-	}
+	after = settled_census(before);
 	ck_assert_int_eq(after.threads, before.threads);
 	ck_assert_int_eq(after.fds, before.fds);
 	ck_assert_int_eq(after.mappings, before.mappings);

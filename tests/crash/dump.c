@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT */
+/* See dump.h. */
+#include "dump.h"
+#include <stdio.h>
+#include <string.h>
+#include "pool.h"
+
+#define SLOTS_MAX 400
+
+static const char *const states[] = { "FREE", "READY", "CLAIMED", "RUNNING", "STOP_KILL", "STOP_REQUEUE", "DONE", "DIED",
+                                      "KILLED", "CANCELLED", "BROKEN" };
+
+static void dump_word(uint64_t word)
+{
+	unsigned state = pp__word_state(word);
+
+	fprintf(stderr, "%s%s%s owner %u/%u generation %u", state < PP__STATES ? states[state] : "?",
+	        word & PP__WANT_WAKE ? "+wake" : "", word & PP__WANT_PUSH ? "+push" : "", pp__word_worker(word),
+	        pp__word_incarnation(word), pp__word_generation(word));
+}
+
+static void process_state(pid_t pid, char *text, size_t size)
+{
+	char path[64], line[512];
+	FILE *file;
+	char *at;
+
+	snprintf(text, size, "gone");
+	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+	file = pid > 0 ? fopen(path, "r") : NULL;
+	if (!file)
+		return;
+	at = fgets(line, sizeof line, file) ? strrchr(line, ')') : NULL;
+	if (at)
+		snprintf(text, size, "%.2s", at + 2);
+	fclose(file);
+}
+
+static void dump_control(const pp_executor *ex)
+{
+	const struct pp__header *h = ex->segment.shared.header;
+	struct pp__control *c = ex->segment.shared.control;
+	char text[16];
+
+	process_state(ex->supervisor.pid, text, sizeof text);
+	fprintf(stderr, "# supervisor %d (%s) sleeps %u finished %u broken %d; wanted %u closing %u initialized %u\n",
+	        (int)ex->supervisor.pid, text, c->supervisor_sleeps, c->finished, c->broken, h->wanted, h->closing,
+	        c->initialized);
+	fprintf(stderr, "# head %llu (ring %llu) tail %llu; searching %u requeued %u sleepers %llx done %u notices %u armed %u"
+	        " spare %u\n", (unsigned long long)c->head >> 1, (unsigned long long)c->head & 1,
+	        (unsigned long long)ex->ring.tail, c->searching, c->requeued, (unsigned long long)c->sleepers[0], c->done,
+	        c->notices, c->armed, c->spare);
+	fprintf(stderr, "# deaths %llu restarts %llu requeues %llu quarantined %llu; units used %u small, %u big\n",
+	        (unsigned long long)c->deaths, (unsigned long long)c->restarts, (unsigned long long)c->requeues,
+	        (unsigned long long)c->quarantined, c->units_used[0], c->units_used[1]);
+}
+
+static void dump_worker(const pp_executor *ex, uint32_t entry)
+{
+	const struct pp__worker *w = ex->segment.shared.workers + entry;
+	char text[16];
+	int token = -1;
+
+	sem_getvalue((sem_t *)(uintptr_t)&w->wake, &token);
+	process_state(w->pid, text, sizeof text);
+	fprintf(stderr, "# worker %u: pid %d (%s) phase %u seat %d incarnation %u cur %d tasks %llu requeue %u tokens %d\n",
+	        entry, w->pid, text, w->phase, w->seat, w->incarnation, (int)w->cur, (unsigned long long)w->tasks,
+	        w->requeue, token);
+}
+
+void dump_executor(const pp_executor *ex)
+{
+	uint32_t n = 0;
+
+	if (!ex)
+		return;
+	dump_control(ex);
+	for (uint32_t i = 0; i < ex->segment.shared.header->entries; i++)
+		if (ex->segment.shared.workers[i].incarnation || ex->segment.shared.workers[i].pid)
+			dump_worker(ex, i);
+	for (uint32_t i = 0; i < ex->slots && n < SLOTS_MAX; i++) {
+		pp_future *future = pp__future_at(ex, i);
+		if (!future->in_use)
+			continue;
+		n++;
+		fprintf(stderr, "# slot %u: refs %u armed %d announced %d generation %u box %d: ", i, future->refs,
+		        future->armed, future->announced, future->generation, future->box != NULL);
+		dump_word(ex->segment.shared.cells[i].word);
+		fputc('\n', stderr);
+	}
+}
