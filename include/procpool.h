@@ -84,7 +84,7 @@ typedef void pp_callback(pp_future *future, void *context);
 typedef void pp_log_fn(int level, const char *text, void *context);
 
 enum pp_flags {                          /* pp_options.flags */
-	PP_START_ALL     = 1u << 0,      /* create returns when all workers have run the initializer */
+	PP_START_ALL     = 1u << 0,      /* create returns when all workers have run the initializer; fails if one cannot */
 	PP_SELF_DISPATCH = 1u << 1,      /* no dispatcher thread: callbacks run in pp_executor_dispatch only */
 	PP_MEMFD_ONLY    = 1u << 2,      /* shared memory from memfd_create(2): not bounded by the size of /dev/shm */
 	PP_SHM_ONLY      = 1u << 3       /* shared memory from /dev/shm or not at all: none or a full one is -ENOSPC */

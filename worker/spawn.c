@@ -153,12 +153,24 @@ static void hurry_the_dying(const struct pp__supervisor *s)
 			sched_setscheduler(s->children[i].pid, SCHED_OTHER, &zero);
 }
 
+/* Whether a worker has got as far as tasks: one that is being started may fail like this one. A create that waits for all
+ * of them would wait for ever. */
+static bool works_on(const struct pp__supervisor *s)
+{
+	const struct pp__header *h = s->shared->header;
+	bool lives = false;
+
+	for (uint32_t i = 0; i < h->entries && !lives; i++)
+		lives = is_live(s, i) && atomic_load(&s->shared->workers[i].phase) == PP__LIVE;
+	return lives && (!(h->flags & PP_START_ALL) || atomic_load(&s->shared->control->initialized) >= h->max_workers);
+}
+
 /* While others live the pool works on, slower: then it is tried again, and that is all. */
 void pp__no_worker(struct pp__supervisor *s, int error, const char *what)
 {
 	char text[PP__TEXT];
 
-	if (pp__seated(s)) {
+	if (works_on(s)) {
 		s->next_start_ns = pp__now_ns() + (BACK_OFF_NS << BACK_OFF_MAX);
 		return;
 	}

@@ -241,8 +241,11 @@ static struct trials make_trials(const struct config *config)
 {
 	struct trials trials = { NULL };
 	struct trial t = { .config = config };
+	const char *only = getenv("CRASH_ONLY");         /* a call's name */
 
 	for (int i = 0; i < CALLS * ROLES; i++) {
+		if (only && strcmp(only, call_about[i / ROLES].name) != 0)
+			continue;
 		t.failure = (struct failure){ .call = (enum call)(i / ROLES), .role = (enum role)(i % ROLES) };
 		long count = interpose_count(t.failure.call, t.failure.role);
 		for (long n = 1; n <= count; n = n < MANY || n >= count ? n + 1 : 2 * n < count ? 2 * n : count) {
