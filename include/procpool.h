@@ -58,6 +58,7 @@ typedef struct pp_executor pp_executor;
 typedef struct pp_future   pp_future;
 typedef struct pp_walk     pp_walk;      /* as_completed */
 typedef struct pp_block    pp_block;     /* shared memory that the caller owns */
+typedef struct pp_map      pp_map;
 typedef struct pp_task     pp_task;      /* inside a worker, for the time of one call */
 
 #define PP_FOREVER   ((int64_t)-1)
@@ -362,6 +363,82 @@ PP_CHECK PP_API int pp_as_completed(pp_future *const *futures, size_t n, int64_t
 PP_API int  pp_walk_next(pp_walk *walk, pp_future **future);
 PP_API size_t pp_walk_left(const pp_walk *walk);         /* how many pp_walk_next has still to give */
 PP_API void pp_walk_free(pp_walk *walk);                 /* at any time; NULL is legal */
+
+/* ------------------------------------------------------------------ map */
+
+/*
+ * Gives the next input of a map: 1 and its bytes, which are copied before the source is called again; 0 at the end; a
+ * negative errno to stop with that. Runs in the thread that calls pp_map_create or pp_map_next, outside all locks; it
+ * must not call the latter, nor pp_map_free, for its own map. Any other code, and NULL with a size, count as -EINVAL.
+ */
+typedef int pp_map_source(const void **data, size_t *size, void *context);
+
+typedef struct pp_map_options {          /* no implicit padding; grows at the end only */
+	size_t      size;                /* sizeof(pp_map_options) */
+	size_t      chunk;               /* items per task, at most buffer and 2^20; 0: from how long an item takes */
+	size_t      buffer;              /* items taken ahead of the one that is asked for; 0: enough for all workers */
+	int64_t     timeout_ms;          /* for the whole map, from create; 0: for ever */
+	uint32_t    unordered;           /* 1: results in the order in which tasks end; 0: in that of the inputs */
+	uint32_t    reserved;            /* 0 */
+	const pp_task_options *task;     /* of each task; NULL: the defaults; copied */
+} pp_map_options;
+
+#ifdef __cplusplus
+} static inline pp_map_options pp_map_options_default()
+{ pp_map_options o = pp_map_options(); o.size = sizeof o; return o; }
+extern "C" {
+# define PP_MAP_OPTIONS_INIT pp_map_options_default()
+#else
+# define PP_MAP_OPTIONS_INIT { .size = sizeof(pp_map_options) }
+#endif
+
+/*
+ * Applies fn to each input of the source, in worker processes. Takes the first buffer inputs and submits them before it
+ * returns; each pp_map_next takes as many more as were asked for, so an endless input, or a very long one, needs no
+ * more memory than the buffer. Where inputs fit into tasks by chunks only, fewer may be taken, never more.
+ *
+ * Several items in one task (a chunk) make small items cheap. fn sees no difference: each item has a pp_task, a result,
+ * an error and an outcome of its own, its bytes are aligned to 16, and is run at most once. Where an item takes its
+ * worker with it, those before it keep their results, and those behind it, which have not started, go to another
+ * worker. max_tasks_per_worker counts a chunk as one task.
+ *
+ * options may be NULL. The map must be freed before the executor. *map is NULL after a failure.
+ * 0; -EINVAL (NULL, bad options, chunk or buffer above SIZE_MAX / 2); -EFAULT (fn, as in pp_submit); -ENOMEM, -ENOSPC
+ * (for the first task); -ESHUTDOWN; -EPIPE; -ECHILD. An error of the source comes from pp_map_next, in its place.
+ */
+PP_CHECK PP_API int pp_map_create(pp_executor *executor, const pp_map_options *options, pp_fn *fn,
+                                  pp_map_source *source, void *context, pp_map **map);
+
+/*
+ * The next result: 1, and what became of the item with this index, counted from 0 in the order of the inputs. *outcome
+ * lives until the next pp_map_next or pp_map_free of this map. index and outcome may be NULL. An item that did not
+ * return is no end: the next call gives the next one. 0 at the end. For one thread at a time.
+ * -ETIMEDOUT (the time is over and no result is there; what has ended in time is still given, and no input is taken any
+ * more); what the source said, when everything before it was given; -ESHUTDOWN, -EPIPE: likewise, when the executor
+ * was shut down or broke before the end of the inputs (what had been taken and could not run is given as PP_CANCELLED
+ * or PP_BROKEN); -EAGAIN (max_pending is reached by others, and the task options, or being in a callback, forbid to
+ * wait), -ENOMEM, -ENOSPC: may be called again; -EINVAL; -ECHILD. *outcome is NULL but for 1.
+ */
+PP_API int  pp_map_next(pp_map *map, uint64_t *index, const pp_outcome **outcome);
+
+/* How many items have ended, in whatever way, given or not, and how many were taken from the source. Either may be
+ * NULL. From any thread at any time until pp_map_free. 1: the source has ended, total is final; 0: not yet; -EINVAL;
+ * -ECHILD. */
+PP_API int  pp_map_progress(const pp_map *map, uint64_t *done, uint64_t *total);
+
+/* Ends it at any time: cancels what has not started, also of chunks that run; an item that runs goes on detached.
+ * Does not wait. NULL is legal. */
+PP_API void pp_map_free(pp_map *map);
+
+/*
+ * The plain form: n items of in_size bytes each, one behind the other, and room for n results of out_size. Where an
+ * item returned out_size bytes they are stored in its place in out; otherwise that place is left as it was. kinds
+ * (may be NULL) gets what became of each (enum pp_kind; PP_RAISED also for a result of another size; 0: not come to).
+ * Returns when all have ended: how many did not return what they should, or a negative errno as pp_map_create and
+ * pp_map_next; -EINVAL also when an array is NULL that has bytes.
+ */
+PP_CHECK PP_API int64_t pp_map_array(pp_executor *executor, pp_fn *fn, const void *in, size_t in_size, void *out,
+                                     size_t out_size, size_t n, int *kinds);
 
 /* ------------------------------------------------------------------ in the task */
 

@@ -56,9 +56,9 @@ static void destroy(pp_executor *ex)
 {
 	struct pp__box *broken = atomic_load(&ex->broken);
 
-	if (ex->chunks && ex->segment.size)
-		for (uint32_t i = 0; i < atomic_load(&ex->slots) / PP__CHUNK; i++)
-			free(ex->chunks[i]);
+	if (ex->slabs && ex->segment.size)
+		for (uint32_t i = 0; i < atomic_load(&ex->slots) / PP__SLAB; i++)
+			free(ex->slabs[i]);
 	pp__arguments_destroy(&ex->arguments);
 	pp__arguments_destroy(&ex->mutables);
 	pp__segment_destroy(&ex->segment);
@@ -67,7 +67,7 @@ static void destroy(pp_executor *ex)
 		pp__box_free(broken);
 	pthread_mutex_destroy(&ex->submit_lock);
 	pthread_cond_destroy(&ex->news);
-	free(ex->chunks);
+	free(ex->slabs);
 	free(ex);
 }
 
@@ -170,8 +170,8 @@ static int make_shared(pp_executor *ex, const pp_options *o)
 		rc = pp__ring_init(&ex->ring, &ex->segment);
 	if (rc < 0)
 		return rc;
-	ex->chunks = calloc(h->max_slots / PP__CHUNK, sizeof *ex->chunks);
-	return ex->chunks ? 0 : -ENOMEM;
+	ex->slabs = calloc(h->max_slots / PP__SLAB, sizeof *ex->slabs);
+	return ex->slabs ? 0 : -ENOMEM;
 }
 
 static int make_private(pp_executor **made, const pp_options *o)

@@ -65,7 +65,10 @@ struct pp__cell {
 	uint32_t          who;           /* the owner's pid and seat, from RUNNING on; 0 before, and so is start_ns */
 	uint64_t          start_ns;      /* CLOCK_MONOTONIC */
 	uint64_t          end_ns;
-	unsigned char     result[PP__RESULT_INLINE];
+	union {
+		unsigned char result[PP__RESULT_INLINE];
+		struct { _Atomic uint64_t started, overflow; };  /* of a chunk: chunk.h */
+	};
 
 	sem_t             wake;          /* posted by whoever makes the word DONE while it says that a thread waits */
 	_Atomic uint64_t  claim;         /* where the owner's result is, beyond extensions: see units.h; 0: nowhere */

@@ -13,6 +13,7 @@
 
 static_assert(sizeof(pp_options) == 88, "no implicit padding");
 static_assert(sizeof(pp_task_options) == 24, "no implicit padding");
+static_assert(sizeof(pp_map_options) == 48, "no implicit padding");
 
 static int read_struct(void *to, size_t to_size, const void *from, size_t from_size)
 {
@@ -71,4 +72,19 @@ int pp__task_options_read(pp_task_options *to, const pp_task_options *from)
 		from = &defaults;
 	rc = read_struct(to, sizeof *to, from, from->size);
 	return rc < 0 ? rc : to->submit_timeout_ms < PP_NONE ? -EINVAL : 0;
+}
+
+int pp__map_options_read(pp_map_options *to, const pp_map_options *from)
+{
+	static const pp_map_options defaults = PP_MAP_OPTIONS_INIT;
+	int rc;
+
+	if (!from)
+		from = &defaults;
+	rc = read_struct(to, sizeof *to, from, from->size);
+	if (rc < 0)
+		return rc;
+	if (to->chunk > SIZE_MAX / 2 || to->buffer > SIZE_MAX / 2 || to->unordered > 1 || to->reserved)
+		return -EINVAL;
+	return to->timeout_ms < PP_FOREVER ? -EINVAL : 0;
 }

@@ -113,21 +113,19 @@ static void read_raise(struct pp__box *box, const unsigned char *bytes, uint64_t
 	box->outcome.size = size - detail;
 }
 
-static void read_result(pp_future *future, struct pp__box *box, const struct seen *seen)
+void pp__box_read(struct pp__box *box, int code, const unsigned char *bytes, uint64_t size)
 {
-	const unsigned char *bytes = locate(future, box, seen);
-
 	if (!bytes) {
 		overwritten(box);
 		return;
 	}
-	box->outcome.kind = seen->code ? PP_RAISED : PP_RETURNED;
-	box->outcome.code = seen->code;
-	if (!seen->code) {
+	box->outcome.kind = code ? PP_RAISED : PP_RETURNED;
+	box->outcome.code = code;
+	if (!code) {
 		box->outcome.data = bytes;
-		box->outcome.size = seen->size;
-	} else if (seen->size >= 8) {
-		read_raise(box, bytes, seen->size);
+		box->outcome.size = size;
+	} else if (size >= 8) {
+		read_raise(box, bytes, size);
 	}
 }
 
@@ -177,7 +175,7 @@ static const char *task_name(const pp_future *future)
 	return (const char *)desc->bytes + PP__ARG_INLINE - desc->name_size;
 }
 
-static void box_init(struct pp__box *box)
+void pp__box_init(struct pp__box *box)
 {
 	box->text = NULL;
 	box->outcome = (pp_outcome){ .data = no_bytes, .message = "", .task_name = "", .worker = -1 };
@@ -189,7 +187,7 @@ struct pp__box *pp__box_broken(const char *text, int code)
 
 	if (!box)
 		return NULL;
-	box_init(box);
+	pp__box_init(box);
 	box->outcome.kind = PP_BROKEN;
 	box->outcome.code = code;
 	say(box, "%s", text);
@@ -215,13 +213,13 @@ static void read_box(pp_future *future, struct pp__box *box)
 {
 	struct seen seen;
 
-	box_init(box);
+	pp__box_init(box);
 	see(&seen, pp__cell_of(future));
 	read_times(future, &box->outcome, &seen);
 	box->outcome.task_name = task_name(future);
 	switch (pp__word_state(seen.word)) {
 	case PP__DONE:
-		read_result(future, box, &seen);
+		pp__box_read(box, seen.code, locate(future, box, &seen), seen.size);
 		break;
 	case PP__DIED:
 		read_death(box, &seen);
@@ -247,7 +245,7 @@ const pp_outcome *pp__future_outcome(pp_future *future)
 	if (box)
 		return &box->outcome;
 	if (!atomic_exchange(&future->boxing, true)) {
-		box = &future->executor->chunks[future->slot / PP__CHUNK]->boxes[future->slot % PP__CHUNK];
+		box = &future->executor->slabs[future->slot / PP__SLAB]->boxes[future->slot % PP__SLAB];
 		read_box(future, box);
 		atomic_store_explicit(&future->box, box, memory_order_release);
 	}

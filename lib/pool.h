@@ -21,7 +21,7 @@
 #include "spin.h"
 #include "sysdep.h"
 
-#define PP__CHUNK       4096u            /* slots are added by so many */
+#define PP__SLAB       4096u            /* slots are added by so many */
 #define PP__SLICE_NS    INT64_C(50000000)/* no wait trusts a wake for longer */
 #define PP__RESCUE_NS   INT64_C(1000000000)
 
@@ -92,15 +92,16 @@ struct pp_future {
 	struct pp__watcher *watchers;    /* in the order in which they came; pp__lock */
 	void             *context;
 	uint64_t          mark;          /* the last wait that has it: duplicates are dropped by it; pp__lock */
+	bool              chunk;         /* its task runs several items of a map: chunk.h */
 	pp_block         *block;         /* its argument; NULL: it was copied */
 	_Atomic uint32_t  passed;        /* blocks made of its result: the slot is kept for them */
 };
 
 static_assert(offsetof(struct pp_future, watchers) == PP__LINE, "what a task touches is the first line");
 
-struct pp__chunk {
-	struct pp_future futures[PP__CHUNK];
-	struct pp__box   boxes[PP__CHUNK];       /* not touched before there is an outcome */
+struct pp__slab {
+	struct pp_future futures[PP__SLAB];
+	struct pp__box   boxes[PP__SLAB];       /* not touched before there is an outcome */
 };
 
 struct pp_executor {
@@ -116,7 +117,7 @@ struct pp_executor {
 	pthread_mutex_t     submit_lock;
 	struct pp__ring_writer ring;
 	struct pp__arguments arguments, mutables;
-	struct pp__chunk  **chunks;      /* by slot / PP__CHUNK; never moves: room for max_slots */
+	struct pp__slab   **slabs;       /* by slot / PP__SLAB; never moves: room for max_slots */
 	_Atomic uint32_t    slots;       /* that exist */
 	uint32_t            free_slots;  /* list, by next_free */
 	uint32_t            limbo;       /* list of slots whose owner is not confirmed dead yet */
@@ -196,6 +197,9 @@ void pp__wake_sleepers(pp_future *future);
 
 /* outcome.c */
 const pp_outcome *pp__future_outcome(pp_future *future);                 /* of one that has ended */
+void              pp__box_init(struct pp__box *box);
+/* Fills in a result, or what was raised; bytes NULL: it was overwritten. */
+void              pp__box_read(struct pp__box *box, int code, const unsigned char *bytes, uint64_t size);
 struct pp__box   *pp__box_broken(const char *text, int code);
 void              pp__box_free(struct pp__box *box);
 
@@ -238,6 +242,7 @@ extern _Atomic unsigned pp__orphans;
 void pp__orphan_visit(pp_executor *executor);            /* frees it when its last future is gone */
 /* options.c, code.c */
 int  pp__options_read(pp_options *to, const pp_options *from);
+int  pp__map_options_read(pp_map_options *to, const pp_map_options *from);
 int  pp__task_options_read(pp_task_options *to, const pp_task_options *from);
 struct pp__code *pp__code_note(void);            /* the executable ranges of now; NULL: no memory */
 bool pp__code_is_known(const struct pp__code *code, pp_fn *fn);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "chunk.h"
 #include "pool.h"
 #include "wake.h"
 
@@ -19,8 +20,12 @@ static void cancel_pending(pp_executor *ex)
 {
 	pthread_mutex_lock(&pp__lock);
 	pthread_mutex_lock(&ex->submit_lock);
-	for (uint32_t i = 0; i < atomic_load(&ex->slots); i++)
-		pp__end_from_outside(pp__future_at(ex, i), pp__slot_cancel);
+	for (uint32_t i = 0; i < atomic_load(&ex->slots); i++) {
+		pp_future *future = pp__future_at(ex, i);
+		pp__end_from_outside(future, pp__slot_cancel);
+		if (future->in_use && future->chunk)     /* its items that have not started do not */
+			pp__chunk_close(&ex->segment.shared, i, future->generation, 0);
+	}
 	pthread_mutex_unlock(&ex->submit_lock);
 	pp__tell_waiters(ex);
 	pthread_mutex_unlock(&pp__lock);

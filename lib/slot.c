@@ -6,7 +6,7 @@
  */
 #include "slot.h"
 
-static uint64_t mix(uint64_t x)
+uint64_t pp__mix(uint64_t x)
 {
 	x ^= x >> 33;
 	x *= UINT64_C(0xff51afd7ed558ccd);
@@ -17,7 +17,7 @@ static uint64_t mix(uint64_t x)
 
 uint64_t pp__word_make(const struct pp__header *header, uint32_t slot, uint32_t generation, enum pp__state state)
 {
-	uint64_t check = mix(header->nonce ^ slot) & 0xfffu;
+	uint64_t check = pp__mix(header->nonce ^ slot) & 0xfffu;
 
 	return check << 52 | (uint64_t)(generation & PP__GENERATION_MASK) << 32 | (uint64_t)state;
 }

@@ -55,6 +55,9 @@ static inline bool pp__word_is_owned_by(uint64_t word, uint64_t owner)
 
 static inline bool pp__state_is_end(enum pp__state state) { return state >= PP__DONE && state < PP__STATES; }
 
+/* Spreads every bit over all of them. */
+uint64_t pp__mix(uint64_t x);
+
 /* The word of a fresh slot. The check field makes random bytes, and a valid word of another slot, invalid here. */
 uint64_t pp__word_make(const struct pp__header *header, uint32_t slot, uint32_t generation, enum pp__state state);
 /* Whether word can stand where plain, of any state and not owned, is the slot's word of this generation. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The parent's books of slots. They are added by chunks, and never given up before the executor. A slot goes round:
+ * The parent's books of slots. They are added by slabs, and never given up before the executor. A slot goes round:
  * taken by submit; recycled, when its last reference is gone and its end was announced, onto a stack that any thread may
  * push, which becomes the list of free ones when that is empty. One that has room to give back goes there by way of
  * another stack, under the submit lock; if its owner died with it, and is not confirmed dead yet, it waits in limbo: a
@@ -15,7 +15,7 @@ pp_future *pp__future_at(const pp_executor *ex, uint32_t slot)
 {
 	if (slot >= atomic_load(&ex->slots))
 		return NULL;
-	return &ex->chunks[slot / PP__CHUNK]->futures[slot % PP__CHUNK];
+	return &ex->slabs[slot / PP__SLAB]->futures[slot % PP__SLAB];
 }
 
 static void put_free(pp_executor *ex, pp_future *future)
@@ -29,36 +29,36 @@ static int grow(pp_executor *ex)
 	const struct pp__shared *shared = &ex->segment.shared;
 	const struct pp__header *h = shared->header;
 	uint32_t first = atomic_load(&ex->slots);
-	struct pp__chunk *chunk;
+	struct pp__slab *slab;
 	int rc;
 
-	if (first + PP__CHUNK > h->max_slots)
+	if (first + PP__SLAB > h->max_slots)
 		return -ENOMEM;
-	rc = pp__memory_commit(&ex->segment, h->descs + first * sizeof *shared->descs, PP__CHUNK * sizeof *shared->descs);
+	rc = pp__memory_commit(&ex->segment, h->descs + first * sizeof *shared->descs, PP__SLAB * sizeof *shared->descs);
 	if (rc == 0)
 		rc = pp__memory_commit(&ex->segment, h->cells + first * sizeof *shared->cells,
-		                       PP__CHUNK * sizeof *shared->cells);
+		                       PP__SLAB * sizeof *shared->cells);
 	if (rc < 0)
 		return rc;
-	chunk = aligned_alloc(alignof(struct pp__chunk), sizeof *chunk);
-	if (!chunk)
+	slab = aligned_alloc(alignof(struct pp__slab), sizeof *slab);
+	if (!slab)
 		return -ENOMEM;
-	for (uint32_t i = PP__CHUNK; i-- > 0; ) {
+	for (uint32_t i = PP__SLAB; i-- > 0; ) {
 		struct pp__cell *cell = shared->cells + first + i;
-		pp_future *future = &chunk->futures[i];
+		pp_future *future = &slab->futures[i];
 		*future = (pp_future){ .executor = ex, .slot = first + i,
 		                       .check = pp__word_make(h, first + i, 0, PP__FREE) };
 		/* A zeroed sem_t is private to a process and loses wakes without a word. */
 		if (sem_init(&cell->wake, 1, 0) < 0) {
-			free(chunk);
+			free(slab);
 			return -ENOMEM;
 		}
 		atomic_store_explicit(&cell->word, future->check, memory_order_relaxed);
 	}
-	for (uint32_t i = PP__CHUNK; i-- > 0; )
-		put_free(ex, &chunk->futures[i]);
-	ex->chunks[first / PP__CHUNK] = chunk;
-	atomic_store(&ex->slots, first + PP__CHUNK);
+	for (uint32_t i = PP__SLAB; i-- > 0; )
+		put_free(ex, &slab->futures[i]);
+	ex->slabs[first / PP__SLAB] = slab;
+	atomic_store(&ex->slots, first + PP__SLAB);
 	return 0;
 }
 
@@ -82,6 +82,11 @@ static void release_units(pp_future *future)
 	if (claim)
 		pp__units_release(&future->executor->segment.shared, future->slot, future->generation, claim);
 	atomic_store(&cell->claim, 0);
+	if (!future->chunk)
+		return;
+	pp__units_release(&future->executor->segment.shared, future->slot, future->generation,
+	                  atomic_load(&cell->overflow));
+	atomic_store(&cell->overflow, 0);
 }
 
 static void release_argument(pp_executor *ex, pp_future *future)

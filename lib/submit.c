@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "chunk.h"
 #include "pool.h"
 #include "wake.h"
 
@@ -106,6 +107,10 @@ static void make_ready(pp_executor *ex, pp_future *future, bool detached)
 	future->submit_ns = pp__now_ns();
 	cell->who = 0;
 	cell->start_ns = 0;
+	future->chunk = shared->descs[future->slot].fn == pp__chunk_run;
+	future->plain &= !future->chunk;
+	if (future->chunk)
+		pp__chunk_reset(shared, future->slot, future->generation);
 	pp__slot_ready(cell, push ? word | PP__WANT_PUSH : word);
 }
 

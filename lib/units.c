@@ -56,6 +56,8 @@ uint64_t pp__units_offset(const struct pp__header *h, uint64_t claim)
 	return (claim_is_big(claim) ? h->big_units : h->small_units) + claim_first(claim) * unit_size(claim_is_big(claim));
 }
 
+uint64_t pp__units_room(uint64_t claim) { return claim_count(claim) * unit_size(claim_is_big(claim)); }
+
 bool pp__units_are_owned(const struct pp__shared *shared, uint32_t slot, uint32_t generation, uint64_t claim,
                          uint64_t size)
 {
@@ -146,11 +148,12 @@ static void cool(const struct pp__shared *shared, uint32_t slot, uint32_t genera
 }
 
 /* Claims this run, noting it first. The offset; -EAGAIN: another took one of them; -ENOSPC. */
-static int64_t claim_at(const struct pp__shared *shared, uint32_t slot, uint32_t generation, uint64_t claim)
+static int64_t claim_at(const struct pp__shared *shared, _Atomic uint64_t *note, uint32_t slot, uint32_t generation,
+                        uint64_t claim)
 {
 	int rc;
 
-	atomic_store(&shared->cells[slot].claim, claim);
+	atomic_store(note, claim);
 	rc = take(shared, slot, generation, claim);
 	if (rc == 0)
 		return (int64_t)pp__units_offset(shared->header, claim);
@@ -164,8 +167,8 @@ static int64_t claim_at(const struct pp__shared *shared, uint32_t slot, uint32_t
  * Among the units that were used before, from the cursor on and round: they have memory. So many are looked at that one
  * is found unless nearly all are in use.
  */
-static int64_t claim_warm(const struct pp__shared *shared, uint32_t *cursor, uint32_t slot, uint32_t generation,
-                          bool big, uint32_t count, uint32_t looks)
+static int64_t claim_warm(const struct pp__shared *shared, uint32_t *cursor, _Atomic uint64_t *note, uint32_t slot,
+                          uint32_t generation, bool big, uint32_t count, uint32_t looks)
 {
 	uint32_t high = units_used_of(shared, big), at = *cursor, run;
 	int64_t rc;
@@ -179,7 +182,7 @@ static int64_t claim_warm(const struct pp__shared *shared, uint32_t *cursor, uin
 			at += run + 1;
 			continue;
 		}
-		rc = claim_at(shared, slot, generation, claim_make(big, at, count));
+		rc = claim_at(shared, note, slot, generation, claim_make(big, at, count));
 		*cursor = at + count;
 		if (rc != -EAGAIN)
 			return rc;
@@ -190,8 +193,8 @@ static int64_t claim_warm(const struct pp__shared *shared, uint32_t *cursor, uin
 }
 
 /* Behind all that were used so far. The table of words gets its memory here, before anybody looks at it. */
-static int64_t claim_fresh(const struct pp__shared *shared, uint32_t slot, uint32_t generation, bool big,
-                           uint32_t count)
+static int64_t claim_fresh(const struct pp__shared *shared, _Atomic uint64_t *note, uint32_t slot, uint32_t generation,
+                           bool big, uint32_t count)
 {
 	uint32_t total = big ? shared->header->big_count : shared->header->small_count;
 	_Atomic uint32_t *used = &shared->control->units_used[big];
@@ -203,32 +206,38 @@ static int64_t claim_fresh(const struct pp__shared *shared, uint32_t slot, uint3
 		if (done < 0 && done != -EINVAL)
 			return done;
 		if (atomic_compare_exchange_strong(used, &high, high + count))
-			rc = claim_at(shared, slot, generation, claim_make(big, high, count));
+			rc = claim_at(shared, note, slot, generation, claim_make(big, high, count));
 		high = units_used_of(shared, big);
 	}
 	return rc == -EAGAIN ? -ENOMEM : rc;
 }
 
-static int64_t claim_run(const struct pp__shared *shared, uint32_t *cursor, uint32_t slot, uint32_t generation,
-                         bool big, uint32_t count)
+static int64_t claim_run(const struct pp__shared *shared, uint32_t *cursor, _Atomic uint64_t *note, uint32_t slot,
+                         uint32_t generation, bool big, uint32_t count)
 {
-	int64_t rc = claim_warm(shared, cursor, slot, generation, big, count, SOME_LOOKS);
+	int64_t rc = claim_warm(shared, cursor, note, slot, generation, big, count, SOME_LOOKS);
 
 	if (rc == -ENOMEM)
-		rc = claim_fresh(shared, slot, generation, big, count);
+		rc = claim_fresh(shared, note, slot, generation, big, count);
 	if (rc == -ENOMEM || rc == -ENOSPC)      /* nothing fresh to be had: then every warm one is looked at */
-		rc = claim_warm(shared, cursor, slot, generation, big, count, UINT32_MAX / 2) < 0 ? rc
-		     : (int64_t)pp__units_offset(shared->header, atomic_load(&shared->cells[slot].claim));
+		rc = claim_warm(shared, cursor, note, slot, generation, big, count, UINT32_MAX / 2) < 0 ? rc
+		     : (int64_t)pp__units_offset(shared->header, atomic_load(note));
 	return rc;
 }
 
-int64_t pp__units_claim(const struct pp__shared *shared, struct pp__unit_cursor *cursor, uint32_t slot,
-                        uint32_t generation, uint64_t size)
+int64_t pp__units_claim_noted(const struct pp__shared *shared, struct pp__unit_cursor *cursor, _Atomic uint64_t *note,
+                              uint32_t slot, uint32_t generation, uint64_t size)
 {
 	bool big = size > PP__SMALL_MAX;
 	uint64_t count = (size + unit_size(big) - 1) / unit_size(big);
 
 	if (size > shared->header->size)
 		return -ENOMEM;
-	return claim_run(shared, big ? &cursor->big : &cursor->small, slot, generation, big, (uint32_t)count);
+	return claim_run(shared, big ? &cursor->big : &cursor->small, note, slot, generation, big, (uint32_t)count);
+}
+
+int64_t pp__units_claim(const struct pp__shared *shared, struct pp__unit_cursor *cursor, uint32_t slot,
+                        uint32_t generation, uint64_t size)
+{
+	return pp__units_claim_noted(shared, cursor, &shared->cells[slot].claim, slot, generation, size);
 }

@@ -17,6 +17,9 @@ struct pp__unit_cursor { uint32_t small, big; };
 /* Claims room for size bytes and notes it in the cell. Returns its offset, or -ENOMEM (no run is free), -ENOSPC. */
 int64_t  pp__units_claim(const struct pp__shared *shared, struct pp__unit_cursor *cursor, uint32_t slot,
                          uint32_t generation, uint64_t size);
+/* The same with the note elsewhere than in the cell's claim. */
+int64_t  pp__units_claim_noted(const struct pp__shared *shared, struct pp__unit_cursor *cursor, _Atomic uint64_t *note,
+                               uint32_t slot, uint32_t generation, uint64_t size);
 /* Gives back what the noted claim names; by the owner before it claims anew, or by the parent after the end. */
 void     pp__units_release(const struct pp__shared *shared, uint32_t slot, uint32_t generation, uint64_t claim);
 /* Gives back those units of the owner's noted claim that size bytes do not need. */
@@ -24,6 +27,7 @@ void     pp__units_shrink(const struct pp__shared *shared, uint32_t slot, uint32
 /* Whether the claim is in bounds, holds size bytes, and every unit of it belongs to this slot and generation. */
 bool     pp__units_are_owned(const struct pp__shared *shared, uint32_t slot, uint32_t generation, uint64_t claim,
                              uint64_t size);
+uint64_t pp__units_room(uint64_t claim);         /* how many bytes it holds */
 uint64_t pp__units_offset(const struct pp__header *header, uint64_t claim);
 
 

@@ -145,7 +145,7 @@ static void tend_all(struct pp__wait *wait)
 {
 	size_t count = wait->count;
 
-	for (size_t i = 0; i < count && i < PP__CHUNK; i++) {
+	for (size_t i = 0; i < count && i < PP__SLAB; i++) {
 		struct pp__watcher *watcher = &wait->watchers[i];
 		if (watcher->settled)
 			continue;

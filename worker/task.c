@@ -31,7 +31,9 @@ static void drop_claim(struct pp_task *task)
 	struct pp__cell *cell = task->self->shared->cells + task->slot;
 	uint64_t claim = atomic_load_explicit(&cell->claim, memory_order_relaxed);
 
-	if (claim) {
+	if (task->chunk) {
+		pp__chunk_drop(task);
+	} else if (claim) {
 		pp__units_release(task->self->shared, task->slot, task->generation, claim);
 		atomic_store(&cell->claim, 0);
 	}
@@ -60,6 +62,8 @@ static int make_room(struct pp_task *task, uint64_t size, unsigned char **place)
 
 	drop_claim(task);
 	task->place = NULL;
+	if (task->chunk)
+		return pp__chunk_make_room(task, size, place);
 	if (size <= PP__RESULT_INLINE) {
 		*place = shared->cells[task->slot].result;
 		return 0;
@@ -140,10 +144,10 @@ int pp_return_commit(pp_task *task, size_t size)
 		return 0;
 	if (!task->place || size > task->size)
 		return task->error = -EINVAL;
-	room = task->size;
+	room = task->chunk ? 0 : task->size;     /* of an item of a chunk nothing is moved, and nothing given back */
 	if ((room > PP__EXTENSION && size <= PP__EXTENSION) || (room > PP__RESULT_INLINE && size <= PP__RESULT_INLINE))
 		rc = move_down(task, size);
-	else if (size > PP__EXTENSION)
+	else if (room > PP__EXTENSION && size > PP__EXTENSION)
 		pp__units_shrink(task->self->shared, task->slot, task->generation, size);
 	task->size = rc < 0 ? 0 : size;
 	return rc < 0 ? task->error = rc : 0;
@@ -261,10 +265,8 @@ int pp_raise_data(pp_task *task, int code, const void *data, size_t size, const 
 }
 
 /* The function's int decides; but a result that could not be stored is never taken for one that was empty. */
-void pp__task_end(struct pp_task *task, int rc)
+int pp__task_code(struct pp_task *task, int rc)
 {
-	struct pp__cell *cell = task->self->shared->cells + task->slot;
-
 	if (task->error)
 		rc = task->error;
 	else if (rc == 0 && task->raised)
@@ -273,6 +275,14 @@ void pp__task_end(struct pp_task *task, int rc)
 		drop_claim(task);
 		task->size = 0;
 	}
+	return rc;
+}
+
+void pp__task_end(struct pp_task *task, int rc)
+{
+	struct pp__cell *cell = task->self->shared->cells + task->slot;
+
+	rc = pp__task_code(task, rc);
 	cell->code = rc;
 	cell->size = task->size;
 	cell->check = pp__result_check(task->self->shared->header, task->slot, task->generation, task->size, rc,

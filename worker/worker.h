@@ -10,6 +10,7 @@
 #include "units.h"
 
 struct pp__supervisor;
+struct pp__chunk_work;
 
 struct pp_task {
 	struct pp__self *self;
@@ -22,6 +23,7 @@ struct pp_task {
 	int      raise_code;
 	uint64_t size;                   /* of the result stored so far */
 	unsigned char *place;            /* what pp_return_alloc gave, while it stands; NULL */
+	struct pp__chunk_work *chunk;    /* of an item of a chunk; NULL */
 };
 
 struct pp__self {
@@ -58,5 +60,10 @@ void pp__promote_spare(struct pp__self *self);
 /* task.c: what a result needs at the end of a task. */
 void pp__task_begin(struct pp__self *self, uint32_t slot, uint64_t word);
 void pp__task_end(struct pp_task *task, int rc);
+int  pp__task_code(struct pp_task *task, int rc);        /* how it ended: 0 or the code with which it raised */
+
+/* chunk.c: room for the result of an item, as if each were a task of its own. */
+int  pp__chunk_make_room(struct pp_task *task, uint64_t size, unsigned char **place);
+void pp__chunk_drop(struct pp_task *task);
 
 #endif

@@ -85,7 +85,7 @@ static void check_slots(struct yard *yard)
 		         == pp__word_make(ex->segment.shared.header, i, future->generation, PP__FREE);
 		claims += atomic_load(&cell->claim) != 0;
 	}
-	expect(yard, "slots in use", ex->in_use, 0);
+	expect(yard, "slots in use", pp__slots_in_use(ex), 0);
 	expect(yard, "free slots", free_slots, slots);
 	expect(yard, "words that say so", words, slots);
 	expect(yard, "room noted in free slots", claims, 0);
@@ -168,7 +168,7 @@ void books_dump(const struct yard *yard)
 	       atomic_load(&shared->header->closing), atomic_load(&c->supervisor_sleeps), atomic_load(&c->broken),
 	       (unsigned long long)atomic_load(&c->deaths), (unsigned long long)yard->deaths,
 	       (unsigned long long)atomic_load(&c->owner_deaths), (unsigned long long)atomic_load(&c->restarts),
-	       (unsigned long long)atomic_load(&c->requeues), (unsigned long long)yard->ex->in_use);
+	       (unsigned long long)atomic_load(&c->requeues), (unsigned long long)pp__slots_in_use(yard->ex));
 	for (unsigned i = 0; i < yard->count; i++)
 		printf("  part %u: slot %u, word %016llx, when killed %016llx%s\n", i, yard->parts[i].future->slot,
 		       (unsigned long long)yard_word(&yard->parts[i]), (unsigned long long)yard->parts[i].word,

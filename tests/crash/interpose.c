@@ -38,6 +38,7 @@ const struct call_about call_about[CALLS] = {
 	[CALL_pthread_create] = { "pthread_create", { EAGAIN, EPERM, ENOMEM } },
 	[CALL_malloc] = { "malloc", { ENOMEM } },
 	[CALL_calloc] = { "calloc", { ENOMEM } },
+	[CALL_aligned_alloc] = { "aligned_alloc", { ENOMEM } },
 	[CALL_realloc] = { "realloc", { ENOMEM } },
 	[CALL_vasprintf] = { "vasprintf", { ENOMEM } },
 	[CALL_sigaltstack] = { "sigaltstack", { ENOMEM, EPERM } },
@@ -202,6 +203,11 @@ WRAP(int, pthread_create, (pthread_t *thread, const pthread_attr_t *attr, void *
 WRAP(void *, malloc, (size_t size))
 {
 	return has_failed(CALL_malloc) ? NULL : count_block(__real_malloc(size), 1);
+}
+
+WRAP(void *, aligned_alloc, (size_t alignment, size_t size))
+{
+	return has_failed(CALL_aligned_alloc) ? NULL : count_block(__real_aligned_alloc(alignment, size), 1);
 }
 
 WRAP(void *, calloc, (size_t n, size_t size))

@@ -298,7 +298,7 @@ static uint64_t still_in_use(void)
 
 	pthread_mutex_lock(&storm.ex->submit_lock);
 	pp__slots_harvest(storm.ex);
-	n = storm.ex->in_use;
+	n = pp__slots_in_use(storm.ex);
 	for (int big = 0; big < 2; big++)
 		for (uint32_t i = 0; i < shared->control->units_used[big]; i++)
 			n += shared->units[i + (big ? shared->header->small_count : 0)] & 1;

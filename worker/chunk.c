@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The task that runs a chunk of a map's items, each of which sees a task of its own. Killed between two items: the
+ * parent has the entries of those before, and runs those behind elsewhere. Killed within one: it is the one that was
+ * started and has no entry. Where another thread of this process has been settled as the cause of its death, the word
+ * in the cell is closed, and the next item does not start.
+ */
+#include "chunk.h"
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+#include "sysdep.h"
+#include "worker.h"
+
+struct pp__chunk_work {
+	const struct pp__chunk_head *head;
+	unsigned char *room;
+	uint64_t size, used;             /* of the room; entries and results of the items that have ended */
+	bool     overflowed;             /* the result of the item at hand is in the overflow */
+};
+
+void pp__chunk_drop(struct pp_task *task)
+{
+	const struct pp__shared *shared = task->self->shared;
+	_Atomic uint64_t *note = &shared->cells[task->slot].overflow;
+
+	if (!task->chunk->overflowed)
+		return;
+	pp__units_release(shared, task->slot, task->generation, atomic_load(note));
+	atomic_store(note, 0);
+	task->chunk->overflowed = false;
+}
+
+int pp__chunk_make_room(struct pp_task *task, uint64_t size, unsigned char **place)
+{
+	const struct pp__shared *shared = task->self->shared;
+	struct pp__chunk_work *work = task->chunk;
+	int64_t offset;
+
+	if (size <= work->size - work->used) {
+		*place = work->room + work->used;
+		return 0;
+	}
+	offset = pp__units_claim_noted(shared, &task->self->cursor, &shared->cells[task->slot].overflow, task->slot,
+	                               task->generation, size);
+	if (offset < 0)
+		return (int)offset;
+	work->overflowed = true;
+	*place = (unsigned char *)shared->base + offset;
+	return 0;
+}
+
+/* The check comes last: without it the item has not ended. */
+static void publish(struct pp_task *item, uint32_t i, int code)
+{
+	struct pp__chunk_work *work = item->chunk;
+	struct pp__chunk_entry *entry = (struct pp__chunk_entry *)(void *)work->room + i;
+	const struct pp__header *h = item->self->shared->header;
+	uint64_t used = (work->used + item->size + 15) & ~UINT64_C(15);
+
+	entry->place = work->overflowed ? PP__CHUNK_OVERFLOW : work->used;
+	entry->size = item->size;
+	entry->end_ns = (uint64_t)item->self->now_ns;
+	entry->code = code;
+	if (!work->overflowed)
+		work->used = used < work->size ? used : work->size;
+	atomic_store_explicit(&entry->check, pp__chunk_check(h, item->slot, item->generation, i, entry),
+	                      memory_order_release);
+}
+
+static void run_item(struct pp_task *item, uint32_t i, const struct pp__chunk_item *argument)
+{
+	struct pp__self *self = item->self;
+	int rc = item->chunk->head->fn(item, argument->bytes, argument->size);
+
+	if (!pp__is_owner_process(self->mark, self->pid))
+		_exit(0);                        /* a child of the item came back from it */
+	pp__flush_output();
+	self->now_ns = pp__now_ns();
+	publish(item, i, pp__task_code(item, rc));
+}
+
+/* What goes wrong here is told before any item is started: the parent then runs them one by one. */
+static int claim_room(pp_task *task, struct pp__chunk_work *work)
+{
+	const struct pp__shared *shared = task->self->shared;
+	int64_t offset = pp__units_claim(shared, &task->self->cursor, task->slot, task->generation, work->head->room);
+
+	if (offset < 0)
+		return pp_raise(task, (int)offset, "no room for the results of a chunk");
+	work->room = (unsigned char *)shared->base + offset;
+	work->size = work->head->room;
+	work->used = work->head->count * sizeof(struct pp__chunk_entry);
+	task->size = work->size;
+	return 0;
+}
+
+int pp__chunk_run(pp_task *task, const void *data, size_t size)
+{
+	static struct pp__chunk_work work;       /* not on the stack, which an item may overrun */
+	static struct pp_task item;
+	const struct pp__chunk_item *argument = (const void *)((const struct pp__chunk_head *)data + 1);
+	int rc;
+
+	(void)size;
+	work = (struct pp__chunk_work){ .head = data };
+	rc = claim_room(task, &work);
+	for (uint32_t i = 0; rc == 0 && i < work.head->count && !work.overflowed; i++) {
+		if (!pp__chunk_start(task->self->shared, task->slot, task->generation, i))
+			break;
+		item = *task;
+		item.size = 0;
+		item.chunk = &work;
+		run_item(&item, i, argument);
+		argument = pp__chunk_item_next(argument);
+	}
+	return rc;
+}
