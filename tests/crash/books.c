@@ -64,25 +64,42 @@ static void expect(struct yard *yard, const char *what, uint64_t is, uint64_t wa
 		           (unsigned long long)wanted);
 }
 
-/* All slots are free, and none has been lost on the way: the free list has as many as there are. */
+static uint64_t length(const pp_executor *ex, uint32_t list)
+{
+	uint64_t n = 0;
+
+	for (; list && n <= atomic_load(&ex->slots); list = pp__future_at(ex, list - 1)->next_free)
+		n++;
+	return n;
+}
+
+/* Never used; or ended, in the generation before. */
+static bool has_free_word(const pp_future *future)
+{
+	uint64_t word = pp__slot_look(pp__cell_of(future)), plain = pp__word_of(future, PP__FREE);
+
+	if (!future->generation)
+		return word == plain;
+	return pp__word_is_like(word, plain - (UINT64_C(1) << 32)) && pp__state_is_end(pp__word_state(word));
+}
+
+/* All slots are free, and none has been lost on the way: the free list, and what will be the next, has as many as there are. */
 static void check_slots(struct yard *yard)
 {
 	pp_executor *ex = yard->ex;
-	uint64_t free_slots = 0, words = 0, claims = 0, slots = atomic_load(&ex->slots);
+	uint64_t free_slots, words = 0, claims = 0, slots = atomic_load(&ex->slots);
 
 	pthread_mutex_lock(&pp__lock);
 	pp__drain(ex);
 	pthread_mutex_unlock(&pp__lock);
 	pthread_mutex_lock(&ex->submit_lock);
 	pp__slots_harvest(ex);
-	for (uint32_t at = ex->free_slots; at && free_slots <= slots; at = pp__future_at(ex, at - 1)->next_free)
-		free_slots++;
+	free_slots = length(ex, ex->free_slots) + length(ex, (uint32_t)atomic_load(&ex->freed));
 	pthread_mutex_unlock(&ex->submit_lock);
 	for (uint32_t i = 0; i < slots; i++) {
 		const struct pp_future *future = pp__future_at(ex, i);
 		struct pp__cell *cell = ex->segment.shared.cells + i;
-		words += pp__slot_look(cell)
-		         == pp__word_make(ex->segment.shared.header, i, future->generation, PP__FREE);
+		words += has_free_word(future);
 		claims += atomic_load(&cell->claim) != 0;
 	}
 	expect(yard, "slots in use", pp__slots_in_use(ex), 0);
