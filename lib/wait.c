@@ -5,7 +5,11 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include "pool.h"
+
+#define HUGE_PAGE ((size_t)2 << 20)
+#define AHEAD     8u
 
 struct pp_walk {
 	struct pp__wait wait;
@@ -51,6 +55,33 @@ static void settle_now(struct pp__wait *wait, struct pp__watcher *watcher)
 	wait->ready_end = &watcher->next;
 }
 
+/*
+ * Room for n watchers, which are written one after the other. A million of them are 12000 pages, each of which would be
+ * faulted in for this wait alone, so large arrays ask for huge ones.
+ */
+static struct pp__watcher *watchers_alloc(size_t n)
+{
+	size_t size = n * sizeof(struct pp__watcher);
+	void *room;
+
+	if (size < 2 * HUGE_PAGE)
+		return malloc(size ? size : 1);
+	size = (size + HUGE_PAGE - 1) & ~(size_t)(HUGE_PAGE - 1);
+	room = aligned_alloc(HUGE_PAGE, size);
+	if (room)
+		madvise(room, size, MADV_HUGEPAGE);
+	return room;
+}
+
+/* The future and its cell are two lines that nobody has looked at for long when there are many: asked for ahead. */
+static void prefetch_ahead(pp_future *const *futures, size_t i, size_t n)
+{
+	if (i + 2 * AHEAD < n)
+		__builtin_prefetch(futures[i + 2 * AHEAD], 1);
+	if (i + AHEAD < n && futures[i + AHEAD])
+		__builtin_prefetch(pp__cell_of(futures[i + AHEAD]), 1);
+}
+
 /* pp__lock held. On failure what was added is taken out by wait_end. */
 static int wait_begin(struct pp__wait *wait, pp_future *const *futures, size_t n)
 {
@@ -59,16 +90,16 @@ static int wait_begin(struct pp__wait *wait, pp_future *const *futures, size_t n
 
 	*wait = (struct pp__wait){ .news = PTHREAD_COND_INITIALIZER };
 	wait->ready_end = &wait->ready;
-	wait->watchers = calloc(n ? n : 1, sizeof *wait->watchers);
+	wait->watchers = watchers_alloc(n);
 	if (!wait->watchers)
 		return -ENOMEM;
-	for (size_t i = 0; i < n; i++)
-		if (futures[i] && !add_executor(wait, futures[i]->executor))
-			return -ENOMEM;
 	for (size_t i = 0; i < n; i++) {
 		struct pp__watcher *watcher = &wait->watchers[wait->count];
+		prefetch_ahead(futures, i, n);
 		if (!futures[i] || futures[i]->mark == mark)
 			continue;
+		if (!add_executor(wait, futures[i]->executor))
+			return -ENOMEM;
 		futures[i]->mark = mark;
 		*watcher = (struct pp__watcher){ .future = futures[i], .wait = wait };
 		wait->count++;
