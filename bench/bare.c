@@ -26,11 +26,7 @@ struct bench_bare {
 static void await_word(_Atomic uint32_t *word, uint32_t value)
 {
 	while (atomic_load_explicit(word, memory_order_acquire) != value)
-#if defined __x86_64__
-		__builtin_ia32_pause();
-#else
-		;
-#endif
+		bench_pause();
 }
 
 static void answer(struct bench_bare *bare)

@@ -51,6 +51,23 @@ int bench_rounds(int usual)
 	return text && atoi(text) > 0 ? atoi(text) : usual;
 }
 
+static char **picked;
+static int picked_count;
+
+void bench_pick(int argc, char **argv)
+{
+	picked = argv + 1;
+	picked_count = argc - 1;
+}
+
+bool bench_picked(const char *id)
+{
+	for (int i = 0; i < picked_count; i++)
+		if (strcmp(picked[i], id) == 0)
+			return true;
+	return picked_count <= 0;
+}
+
 /* ------------------------------------------------------------------ CPUs */
 
 static cpu_set_t allowed;

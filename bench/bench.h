@@ -23,8 +23,18 @@ extern "C" {
 
 int64_t bench_now(void);                         /* nanoseconds, CLOCK_MONOTONIC */
 void    bench_sleep(int64_t ns);
+static inline void bench_pause(void)             /* between two looks */
+{
+#if defined __x86_64__
+	__builtin_ia32_pause();
+#endif
+}
 void    bench_die(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 int     bench_rounds(int usual);                 /* how many rounds to take: BENCH_ROUNDS, or as usual */
+
+/* The arguments of a program are the bars to measure; none: all. */
+void    bench_pick(int argc, char **argv);
+bool    bench_picked(const char *id);
 
 /* The two layouts of a round trip. CPU 0 and 1 are the first two that this process may use. */
 enum bench_layout { BENCH_TWO_CPUS, BENCH_SAME_CPU, BENCH_LAYOUTS };

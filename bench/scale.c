@@ -159,14 +159,25 @@ static void threads(void)
 	bench_ours.close(pool);
 }
 
-int main(void)
+static void one_worker(void)
 {
 	void *pool = bench_ours.open(NULL, 1);
 
-	totals(pool);
-	outstanding(pool);
+	if (bench_picked("T5"))
+		totals(pool);
+	if (bench_picked("T6"))
+		outstanding(pool);
 	bench_ours.close(pool);
-	workers();
-	threads();
+}
+
+/* The arguments, when there are any, are the bars to measure. */
+int main(int argc, char **argv)
+{
+	bench_pick(argc, argv);
+	one_worker();
+	if (bench_picked("T7"))
+		workers();
+	if (bench_picked("T8"))
+		threads();
 	return 0;
 }
