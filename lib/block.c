@@ -33,7 +33,7 @@ static int take_place(pp_block *block)
 		return -EPIPE;
 	if (atomic_load_explicit(&ex->holds_room, memory_order_relaxed))
 		pp__slots_harvest(ex);
-	offset = pp__arguments_take(area_of(block), &ex->segment, block->size);
+	offset = pp__arguments_take(area_of(block), &ex->segment, block->size, &block->place);
 	if (offset < 0)
 		return (int)offset;
 	block->offset = (uint64_t)offset;
@@ -132,7 +132,7 @@ static void destroy(pp_block *block)
 		ex->unpassed = true;
 		atomic_store_explicit(&ex->holds_room, true, memory_order_relaxed);
 	} else {
-		pp__arguments_give(area_of(block), &ex->segment, block->offset, block->size);
+		pp__arguments_give(area_of(block), &ex->segment, block->place);
 		ex->taken--;
 	}
 	free(block);

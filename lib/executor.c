@@ -59,8 +59,8 @@ static void destroy(pp_executor *ex)
 	if (ex->slabs && ex->segment.size)
 		for (uint32_t i = 0; i < atomic_load(&ex->slots) / PP__SLAB; i++)
 			free(ex->slabs[i]);
-	pp__arguments_destroy(&ex->arguments);
-	pp__arguments_destroy(&ex->mutables);
+	pp__arguments_destroy(&ex->arguments, &ex->segment);
+	pp__arguments_destroy(&ex->mutables, &ex->segment);
 	pp__segment_destroy(&ex->segment);
 	pp__code_free(ex->code);
 	if (broken)
@@ -135,12 +135,13 @@ static unsigned backings(uint32_t flags)
 static int copy_init_data(pp_executor *ex, const pp_options *o)
 {
 	struct pp__header *h = ex->segment.shared.header;
+	uint32_t place;          /* kept until the end */
 	int64_t offset;
 
 	h->init_size = o->initializer_size;
 	if (!o->initializer_size)
 		return 0;
-	offset = pp__arguments_take(&ex->arguments, &ex->segment, o->initializer_size);
+	offset = pp__arguments_take(&ex->arguments, &ex->segment, o->initializer_size, &place);
 	if (offset < 0)
 		return (int)offset;
 	h->init_offset = (uint64_t)offset;
@@ -163,9 +164,11 @@ static int make_shared(pp_executor *ex, const pp_options *o)
 	h->finalizer = o->finalizer;
 	if (sem_init(&ex->segment.shared.control->bell, 1, 0) < 0)
 		return -ENOMEM;
-	pp__arguments_init(&ex->arguments, h->arguments, h->control);
-	pp__arguments_init(&ex->mutables, h->mutables, h->size);
-	rc = copy_init_data(ex, o);
+	rc = pp__arguments_init(&ex->arguments, h->arguments, h->control);
+	if (rc == 0)
+		rc = pp__arguments_init(&ex->mutables, h->mutables, h->size);
+	if (rc == 0)
+		rc = copy_init_data(ex, o);
 	if (rc == 0)
 		rc = pp__ring_init(&ex->ring, &ex->segment);
 	if (rc < 0)

@@ -51,6 +51,7 @@ struct pp_block {
 	pp_executor      *executor;
 	pp_future        *source;        /* NULL: a place of its own */
 	uint64_t          offset, size;
+	uint32_t          place;
 	unsigned          flags;
 	_Atomic uint32_t  refs;          /* the caller's, and one per task */
 };
@@ -93,6 +94,7 @@ struct pp_future {
 	void             *context;
 	uint64_t          mark;          /* the last wait that has it: duplicates are dropped by it; pp__lock */
 	bool              chunk;         /* its task runs several items of a map: chunk.h */
+	uint32_t          place;         /* of an argument that was copied to the area */
 	pp_block         *block;         /* its argument; NULL: it was copied */
 	_Atomic uint32_t  passed;        /* blocks made of its result: the slot is kept for them */
 };

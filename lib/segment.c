@@ -22,7 +22,7 @@
 #endif
 #define GIB          (UINT64_C(1) << 30)
 #define SHM_ENOUGH   ((uint64_t)128 << 20)
-#define WARM_MAX     ((uint64_t)64 << 20)
+#define WARM_MAX     ((uint64_t)128 << 20)
 #define COMMIT_STEP  ((uint64_t)1 << 20)
 
 /* A container's /dev/shm of 64 MiB would be full before long; a memfd knows no such bound. */

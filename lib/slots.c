@@ -98,7 +98,7 @@ static void release_argument(pp_executor *ex, pp_future *future)
 	if (future->block)
 		pp__block_drop(future->block);
 	else
-		pp__arguments_give(&ex->arguments, &ex->segment, desc->offset, desc->size);
+		pp__arguments_give(&ex->arguments, &ex->segment, future->place);
 	future->block = NULL;
 	desc->offset = 0;
 }

@@ -49,7 +49,7 @@ static bool raise_wanted(pp_executor *ex)
 static int64_t place(pp_executor *ex, pp_future *future, const struct pp__input *in)
 {
 	if (!in->block)
-		return pp__arguments_take(&ex->arguments, &ex->segment, in->size);
+		return pp__arguments_take(&ex->arguments, &ex->segment, in->size, &future->place);
 	future->block = pp_block_ref(in->block);
 	return (int64_t)(in->block->offset + in->offset);
 }

@@ -8,7 +8,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "arguments.h"
 #include "ring.h"
 #include "segment.h"
 #include "slot.h"
@@ -268,27 +267,6 @@ START_TEST(units_forged_claims)
 }
 END_TEST
 
-START_TEST(arguments_reuse_places)
-{
-	struct pp__arguments arguments;
-	int64_t first, second;
-
-	make_segment(PP__BACKING_MEMFD);
-	pp__arguments_init(&arguments, segment.shared.header->arguments, segment.shared.header->control);
-	first = pp__arguments_take(&arguments, &segment, 1000);
-	second = pp__arguments_take(&arguments, &segment, 1000);
-	ck_assert_int_gt(first, 0);
-	ck_assert_int_ne(first, second);
-	ck_assert_int_eq(first % 64, 0);
-	pp__arguments_give(&arguments, &segment, (uint64_t)first, 1000);
-	ck_assert_int_eq(pp__arguments_take(&arguments, &segment, 900), first);
-	ck_assert_int_eq(pp__arguments_take(&arguments, &segment, UINT64_MAX / 2), -ENOMEM);
-	ck_assert_int_eq(pp__arguments_take(&arguments, &segment, segment.size), -ENOMEM);
-	pp__arguments_destroy(&arguments);
-	pp__segment_destroy(&segment);
-}
-END_TEST
-
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("ground");
@@ -306,7 +284,6 @@ static Suite *make_suite(void)
 	tcase_add_test(ring, ring_heals_forged_head);
 	tcase_add_test(room, units_against_model);
 	tcase_add_test(room, units_forged_claims);
-	tcase_add_test(room, arguments_reuse_places);
 	return suite;
 }
 
