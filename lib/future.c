@@ -34,6 +34,12 @@ static bool spin(pp_future *future)
 	return false;
 }
 
+static void tend(pp_future *future)
+{
+	pp__tend(future->executor);
+	pp__tend_future(future);
+}
+
 /*
  * Asks to be woken, looks, sleeps; in slices, because a wake dies with its waker. A slice that finds the end, and whose
  * wake does not come right after either, is counted: outside of injected deaths and stops there must be none.
@@ -55,7 +61,7 @@ static bool sleep_until_ended(pp_future *future, int64_t deadline)
 		if (woken)
 			continue;
 		if (!pp__future_has_ended(future))
-			pp__tend_future(future);
+			tend(future);
 		else if (asked && !pp__sem_wait(&cell->wake, pp__now_ns() + LATE_WAKE_NS))
 			atomic_fetch_add(&future->executor->rescues, 1);
 	}

@@ -26,6 +26,7 @@ static void tend(pp_map *map)
 {
 	uint32_t looks = PP__SLAB;
 
+	pp__tend(map->executor);
 	for (struct pp__batch *b = map->head; b && looks; b = b->next, looks--)
 		if (b->future && !b->opened)
 			pp__tend_future(b->future);

@@ -39,6 +39,7 @@ struct pp__watcher {
 struct pp__wait {
 	struct pp__watcher *watchers;    /* one per different future */
 	size_t              count, settled;
+	size_t              tended;      /* looks at those that do not end, in turn */
 	bool                exception;   /* one ended otherwise than returned or cancelled */
 	struct pp__watcher *ready, **ready_end;  /* in the order of ending */
 	pp_executor       **executors;   /* of the futures, each once; a thread of each drains when there are several */
@@ -228,7 +229,7 @@ void pp__ask_for_fd(pp_executor *executor);
 
 /* tend.c */
 void pp__tend(pp_executor *executor);            /* no lock held: looks whether the pool can still do its work */
-void pp__tend_future(pp_future *future);         /* the same, and whether this future can still end */
+void pp__tend_future(pp_future *future);         /* no lock held: whether this future can still end */
 void pp__tend_sometimes(pp_executor *executor);  /* at most once a slice */
 void pp__pool_break(pp_executor *executor, int code, const char *text);  /* every open future ends as broken */
 void pp__log_news(pp_executor *executor);        /* no lock held */

@@ -134,14 +134,12 @@ void pp__tend_future(pp_future *future)
 {
 	pp_executor *ex = future->executor;
 	uint64_t word = pp__slot_look(pp__cell_of(future));
+	bool lost = !pp__word_is_like(word, pp__word_of(future, PP__FREE)) || pp__word_state(word) == PP__FREE
+	            || owner_is_buried(ex, word);
 
-	pp__tend(ex);
-	if (pp__future_has_ended(future))
-		return;
-	if (word != pp__slot_look(pp__cell_of(future)))
-		return;                  /* it lives */
-	if (!pp__word_is_like(word, pp__word_of(future, PP__FREE))
-	    || pp__word_state(word) == PP__FREE || owner_is_buried(ex, word))
+	if (pp__future_has_ended(future) || word != pp__slot_look(pp__cell_of(future)))
+		return;                  /* it lives: a death is settled before its owner is buried */
+	if (lost)
 		end_lost(future);
 	else if (pp__word_state(word) == PP__READY)
 		offer_again(future);

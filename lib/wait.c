@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include "pool.h"
 
+#define TENDED_AT_ONCE 4096u
 #define HUGE_PAGE ((size_t)2 << 20)
 #define AHEAD     8u
 
@@ -171,13 +172,16 @@ static bool is_satisfied(struct pp__wait *wait, enum pp_when when)
 	return wait->exception;
 }
 
-/* What cannot end any more through its worker has to be found: one look at each, when nothing was heard for a slice. */
-static void tend_all(struct pp__wait *wait)
+/* What cannot end any more through its worker has to be found: a look at some of them, in turn, when nothing was heard for
+ * a slice. */
+static void tend_some(struct pp__wait *wait)
 {
-	size_t count = wait->count;
-
-	for (size_t i = 0; i < count && i < PP__SLAB; i++) {
-		struct pp__watcher *watcher = &wait->watchers[i];
+	pthread_mutex_unlock(&pp__lock);
+	for (size_t i = 0; i < wait->executor_count; i++)
+		pp__tend(wait->executors[i]);
+	pthread_mutex_lock(&pp__lock);
+	for (size_t i = 0; i < wait->count && i < TENDED_AT_ONCE; i++) {
+		struct pp__watcher *watcher = &wait->watchers[wait->tended++ % wait->count];
 		if (watcher->settled)
 			continue;
 		pthread_mutex_unlock(&pp__lock);
@@ -198,7 +202,7 @@ static bool wait_until(struct pp__wait *wait, enum pp_when when, int64_t deadlin
 		if (!wait_for_news(wait, deadline))
 			return false;
 		if (wait->settled == before && pp__now_ns() - started >= PP__SLICE_NS)
-			tend_all(wait);
+			tend_some(wait);
 	}
 	return true;
 }
@@ -289,7 +293,7 @@ int pp_walk_next(pp_walk *walk, pp_future **future)
 		if (!wait_for_news(&walk->wait, walk->deadline))
 			rc = walk->wait.ready ? 1 : -ETIMEDOUT;
 		else if (walk->wait.settled == before && pp__now_ns() - started >= PP__SLICE_NS)
-			tend_all(&walk->wait);
+			tend_some(&walk->wait);
 		if (rc == 1 && walk->wait.ready)
 			break;
 	}
