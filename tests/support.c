@@ -95,7 +95,7 @@ TCase *support_tcase(Suite *suite, const char *name)
 	TCase *tcase = tcase_create(name);
 
 	tcase_add_checked_fixture(tcase, leftovers_note, check_leftovers);
-	tcase_set_timeout(tcase, 60);
+	tcase_set_timeout(tcase, 300);
 	suite_add_tcase(suite, tcase);
 	return tcase;
 }
