@@ -46,6 +46,13 @@ three
 four
 END
 
+heading 'wordcount: the words of the license texts of this system, in pieces of one block that no task copies'
+if [ -d /usr/share/common-licenses ]; then
+	expect 0 "$EXAMPLES_BUILDDIR/wordcount"
+else
+	expect 0 "$EXAMPLES_BUILDDIR/wordcount" "$EXAMPLES_SRCDIR"
+fi
+
 echo
 if [ "$failures" -ne 0 ]; then
 	echo "demo: $failures of the examples did not behave as they should" >&2

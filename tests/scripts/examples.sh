@@ -9,6 +9,7 @@ export EXAMPLES_BUILDDIR LC_ALL
 futures=$EXAMPLES_BUILDDIR/futures
 pngcheck=$EXAMPLES_BUILDDIR/pngcheck
 eventloop=$EXAMPLES_BUILDDIR/eventloop
+wordcount=$EXAMPLES_BUILDDIR/wordcount
 seed=217                # Task4 fails, Task2 does not, and all end within 1.5 s
 tests=0
 failures=0
@@ -207,10 +208,10 @@ if [ -x "$pngcheck" ]; then
 	check "$3" pngcheck_directories
 	check "$4" pngcheck_unreadable
 	check "$5" exits 2 "$pngcheck"
-	programs='futures pngcheck eventloop'
+	programs='futures pngcheck eventloop wordcount'
 else
 	skip 'pngcheck was not built: no libpng' "$@"
-	programs='futures eventloop'
+	programs='futures eventloop wordcount'
 fi
 
 # ---------------------------------------------------------------- eventloop
@@ -278,6 +279,71 @@ else
 fi
 check 'eventloop without input' eventloop_empty
 check 'eventloop without stdin' exits 1 sh -c 'exec "$EXAMPLES_BUILDDIR/eventloop" <&-'
+
+# ---------------------------------------------------------------- wordcount
+
+licenses=/usr/share/common-licenses
+
+# counted FILE ARGUMENT ...: the report but for its last line, which is the speed, and nothing on stderr.
+counted()
+{
+	report=$1
+	shift
+	exits 0 "$wordcount" "$@" >"$tmp/report" 2>"$tmp/stderr" || return
+	is_count 1 '^[0-9.]* MB/s$' "$tmp/report" && [ ! -s "$tmp/stderr" ] && sed '$d' "$tmp/report" >"$report"
+}
+
+wordcount_serial()
+{
+	counted "$tmp/one-process" --serial "$@" && counted "$tmp/pieces" "$@" && diff "$tmp/one-process" "$tmp/pieces"
+}
+
+# Pieces of a byte end behind each word, and many are only what is between two words.
+wordcount_pieces()
+{
+	for piece in 1 7 1000 100000000; do
+		counted "$tmp/pieces" --piece "$piece" --top 1000000 "$tmp/text" && diff "$tmp/all" "$tmp/pieces" || return
+	done
+}
+
+# The same by other means.
+wordcount_is_right()
+{
+	tr '[:upper:]' '[:lower:]' <"$tmp/text" | tr -cs '[:lower:]\200-\377' '\n' | grep -a . >"$tmp/words"
+	sort "$tmp/words" | uniq -c | sort -k 1,1nr -k 2 | sed 's/^ *//' >"$tmp/wanted"
+	echo "$(($(wc -l <"$tmp/words"))) words, $(($(wc -l <"$tmp/wanted"))) different ones, in 1 files" >>"$tmp/wanted"
+	counted "$tmp/all" --serial --top 1000000 "$tmp/text" && sed 's/^ *//' "$tmp/all" | diff -a "$tmp/wanted" -
+}
+
+# Two files do not make one word, a link in a directory is no second file, and an empty one has no words.
+wordcount_trees()
+{
+	mkdir "$tmp/words.d" && printf 'one Two' >"$tmp/words.d/a" && printf 'two one' >"$tmp/words.d/b" &&
+	: >"$tmp/words.d/c" && ln -s a "$tmp/words.d/d" || return
+	printf '       2 one\n       2 two\n4 words, 2 different ones, in 3 files\n' >"$tmp/wanted"
+	counted "$tmp/pieces" "$tmp/words.d" && diff "$tmp/wanted" "$tmp/pieces" || return
+	echo '0 words, 0 different ones, in 1 files' >"$tmp/wanted"
+	counted "$tmp/pieces" "$tmp/words.d/c" && diff "$tmp/wanted" "$tmp/pieces"
+}
+
+wordcount_unreadable()
+{
+	exits 2 "$wordcount" "$tmp/missing" 2>"$tmp/stderr" && is_count 1 'missing: No such file' "$tmp/stderr" &&
+	exits 2 "$wordcount" /dev/null && exits 2 "$wordcount" --piece 0 && exits 2 "$wordcount" --top -1
+}
+
+# Upper case, words of more bytes than a piece, bytes above 127, and no newline at the end.
+{ cat "$EXAMPLES_SRCDIR"/*.c "$EXAMPLES_SRCDIR"/*.sh; head -c 3000 /dev/zero | tr '\0' Q; printf ' \303\226l THE end'; } \
+	>"$tmp/text"
+check 'wordcount counts as sort and uniq do' wordcount_is_right
+check 'wordcount in pieces of any size' wordcount_pieces
+check 'wordcount of files, and of empty ones' wordcount_trees
+if [ -d "$licenses" ]; then
+	check 'wordcount without arguments, as one process' wordcount_serial
+else
+	skip "no $licenses" 'wordcount without arguments, as one process'
+fi
+check 'wordcount of what cannot be read' wordcount_unreadable
 
 # The names are words of their own here.
 # shellcheck disable=SC2086
