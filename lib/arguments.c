@@ -20,6 +20,7 @@
 #define SMALL_FROM   (16 * LARGE)        /* the largest warm extent that a small request may break up */
 #define LOOKS        8                   /* in a bin whose extents need not all fit */
 #define HOLES        6                   /* one part in so many may be lost to them */
+#define SOME         (UINT64_C(1) << 20) /* bytes that are not worth a call */
 #define LATE         1024                /* times that something was given back */
 
 static unsigned bin_of(uint32_t size)
@@ -274,7 +275,7 @@ static bool is_too_much(struct pp__arguments *a, const struct pp__segment *segme
 {
 	uint64_t held = a->pages * PP__PAGE;
 
-	return held > a->live + segment->warm_max || held > a->recent + a->recent / HOLES + PP__BIG_UNIT;
+	return held > a->live + segment->warm_max || held > a->recent + a->recent / HOLES + SOME;
 }
 
 /* Extent i becomes free, with memory in so many granules. */

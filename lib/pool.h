@@ -132,6 +132,7 @@ struct pp_executor {
 	_Atomic bool        holds_room;  /* something on that stack, or in limbo, has room to give back */
 	bool                unpassed;    /* a block went while slots were harvested: another may be free now */
 	uint64_t            taken;       /* slots taken from the free list and not put back, and blocks; submit_lock */
+	_Atomic uint64_t    released;    /* bytes of results since units were last looked through */
 	struct pp__spin     spin;
 	_Atomic int64_t     looked_ns;   /* when the supervisor was last looked at */
 	_Atomic uint64_t    rescues;     /* ends that a slice found and no wake told of within a second */

@@ -89,6 +89,17 @@ static void release_units(pp_future *future)
 	atomic_store(&cell->overflow, 0);
 }
 
+/* Now and then, so that looking through all units costs little beside what brought it about. */
+static void trim_units(pp_executor *ex, uint64_t size)
+{
+	uint64_t most = ex->segment.warm_max;
+
+	if (atomic_fetch_add(&ex->released, size) + size < most / 4)
+		return;
+	atomic_store(&ex->released, 0);
+	pp__units_trim(&ex->segment.shared, most);
+}
+
 static void release_argument(pp_executor *ex, pp_future *future)
 {
 	struct pp__desc *desc = ex->segment.shared.descs + future->slot;
@@ -241,6 +252,7 @@ static void push_returned(pp_executor *ex, pp_future *future, uint64_t word, con
 			future->keeps = true;
 		else
 			release_units(future);
+		trim_units(ex, state == PP__DONE ? cell->size : 0);
 	}
 	atomic_store_explicit(&ex->holds_room, true, memory_order_relaxed);
 	do

@@ -100,14 +100,60 @@ void pp__units_shrink(const struct pp__shared *shared, uint32_t slot, uint32_t g
 	atomic_store(note, claim_make(claim_is_big(claim), first, keep));
 }
 
-/* How many of the count units from word on are free, from the front. */
-static uint32_t free_run(_Atomic uint64_t *word, uint32_t count)
+/* How many of the count units from word on are free, from the front; and have memory, if kind is WARM. */
+static uint32_t free_run(_Atomic uint64_t *word, uint32_t count, uint64_t kind)
 {
 	uint32_t n = 0;
 
-	while (n < count && !(atomic_load_explicit(word + n, memory_order_relaxed) & USED))
+	while (n < count && (atomic_load_explicit(word + n, memory_order_relaxed) & (USED | kind)) == kind)
 		n++;
 	return n;
+}
+
+static uint64_t warm_bytes(const struct pp__shared *shared, bool big)
+{
+	uint32_t used = units_used_of(shared, big);
+	uint64_t n = 0;
+
+	for (uint32_t i = 0; i < used; i++)
+		n += free_run(words(shared, big) + i, 1, WARM);
+	return n * unit_size(big);
+}
+
+/* For the parent, for as long as it takes the memory from it; nobody's slot has this name. */
+static bool capture(_Atomic uint64_t *word)
+{
+	uint64_t free_and_warm = WARM;
+
+	return atomic_compare_exchange_strong(word, &free_and_warm, name(PP__NO_SLOT, 0));
+}
+
+/* From the end, so that what is used again stays together. Returns what is left of excess. */
+static uint64_t cool_down(const struct pp__shared *shared, bool big, uint64_t excess)
+{
+	uint32_t at = units_used_of(shared, big), end;
+	uint64_t unit = unit_size(big);
+
+	while (at && excess) {
+		for (end = at; at && excess && capture(words(shared, big) + at - 1); at--)
+			excess -= excess < unit ? excess : unit;
+		if (at == end) {
+			at--;
+			continue;
+		}
+		pp__memory_discard(shared, pp__units_offset(shared->header, claim_make(big, at, 1)), (end - at) * unit);
+		for (uint32_t i = at; i < end; i++)
+			atomic_store(words(shared, big) + i, 0);
+	}
+	return excess;
+}
+
+void pp__units_trim(const struct pp__shared *shared, uint64_t most)
+{
+	uint64_t warm = warm_bytes(shared, true) + warm_bytes(shared, false);
+
+	if (warm > most)
+		cool_down(shared, false, cool_down(shared, true, warm - most / 2));
 }
 
 /* Takes the units of the claim, giving memory to those that have none. 0; -EAGAIN: another took one; -ENOSPC. */
@@ -164,11 +210,11 @@ static int64_t claim_at(const struct pp__shared *shared, _Atomic uint64_t *note,
 }
 
 /*
- * Among the units that were used before, from the cursor on and round: they have memory. So many are looked at that one
- * is found unless nearly all are in use.
+ * Among the units that were used before, from the cursor on and round. So many are looked at that one is found unless
+ * nearly all are in use. The cursor stays at the run that was found: if that is free again, its bytes are in the caches.
  */
-static int64_t claim_warm(const struct pp__shared *shared, uint32_t *cursor, _Atomic uint64_t *note, uint32_t slot,
-                          uint32_t generation, bool big, uint32_t count, uint32_t looks)
+static int64_t claim_used(const struct pp__shared *shared, uint32_t *cursor, _Atomic uint64_t *note, uint32_t slot,
+                          uint32_t generation, bool big, uint32_t count, uint64_t kind, uint32_t looks)
 {
 	uint32_t high = units_used_of(shared, big), at = *cursor, run;
 	int64_t rc;
@@ -176,14 +222,14 @@ static int64_t claim_warm(const struct pp__shared *shared, uint32_t *cursor, _At
 	while (count <= high && looks) {
 		if (at > high - count)
 			at = 0;
-		run = free_run(words(shared, big) + at, count);
+		run = free_run(words(shared, big) + at, count, kind);
 		looks -= run + 1 < looks ? run + 1 : looks;
 		if (run < count) {
 			at += run + 1;
 			continue;
 		}
 		rc = claim_at(shared, note, slot, generation, claim_make(big, at, count));
-		*cursor = at + count;
+		*cursor = at;
 		if (rc != -EAGAIN)
 			return rc;
 		at++;
@@ -215,14 +261,19 @@ static int64_t claim_fresh(const struct pp__shared *shared, _Atomic uint64_t *no
 static int64_t claim_run(const struct pp__shared *shared, uint32_t *cursor, _Atomic uint64_t *note, uint32_t slot,
                          uint32_t generation, bool big, uint32_t count)
 {
-	int64_t rc = claim_warm(shared, cursor, note, slot, generation, big, count, SOME_LOOKS);
+	int64_t rc = claim_used(shared, cursor, note, slot, generation, big, count, WARM, SOME_LOOKS), again;
 
 	if (rc == -ENOMEM)
+		rc = claim_used(shared, cursor, note, slot, generation, big, count, 0, SOME_LOOKS);
+	if (rc == -ENOMEM)
 		rc = claim_fresh(shared, note, slot, generation, big, count);
-	if (rc == -ENOMEM || rc == -ENOSPC)      /* nothing fresh to be had: then every warm one is looked at */
-		rc = claim_warm(shared, cursor, note, slot, generation, big, count, UINT32_MAX / 2) < 0 ? rc
-		     : (int64_t)pp__units_offset(shared->header, atomic_load(note));
-	return rc;
+	if (rc != -ENOMEM && rc != -ENOSPC)
+		return rc;
+	/* Nothing fresh to be had: then all that were used are looked at, those with memory first. */
+	again = claim_used(shared, cursor, note, slot, generation, big, count, WARM, UINT32_MAX / 2);
+	if (again == -ENOMEM && rc == -ENOMEM)
+		again = claim_used(shared, cursor, note, slot, generation, big, count, 0, UINT32_MAX / 2);
+	return again < 0 ? rc : again;
 }
 
 int64_t pp__units_claim_noted(const struct pp__shared *shared, struct pp__unit_cursor *cursor, _Atomic uint64_t *note,

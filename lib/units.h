@@ -28,6 +28,8 @@ void     pp__units_shrink(const struct pp__shared *shared, uint32_t slot, uint32
 bool     pp__units_are_owned(const struct pp__shared *shared, uint32_t slot, uint32_t generation, uint64_t claim,
                              uint64_t size);
 uint64_t pp__units_room(uint64_t claim);         /* how many bytes it holds */
+/* If more than so many free bytes have memory, gives some back to the kernel. */
+void     pp__units_trim(const struct pp__shared *shared, uint64_t most);
 uint64_t pp__units_offset(const struct pp__header *header, uint64_t claim);
 
 
