@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * M1, M2, I1: what a pool has while it does nothing. M1: how much memory, shared and private, 1 M pending empty futures take
- * (the caller's own array of them is not counted). M2: the private memory of idle workers that have run tasks. I1: the CPU
- * time that an idle pool of 8 workers uses in 10 s, the caller's, the supervisor's and the workers' in one.
+ * M1, M2, I1: what a pool has while it does nothing. M1: how much memory, shared and private, 1 M pending empty
+ * futures take (the caller's own array of them is not counted). M2: the private memory of idle workers that have run
+ * tasks. I1: the CPU time that an idle pool of 8 workers uses in 10 s, the caller's, the supervisor's and the
+ * workers' in one.
  */
 #include <stdio.h>
 #include <stdlib.h>

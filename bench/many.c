@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * W1: waiting for many. All futures are submitted while the only worker is in a gate, a task that looks at a word of shared
- * memory until that is set, so that none is done at the start and no wake-up is in the figure. Then the gate is opened, and
- * the time is taken from the call of pp_as_completed, or pp_wait, to the last future: the tasks run meanwhile. Slots are
- * warm; each kind and size takes turns with the others; many waits for 1 k make a round.
+ * W1: waiting for many. All futures are submitted while the only worker is in a gate, a task that looks at a word of
+ * shared memory until that is set, so that none is done at the start and no wake-up is in the figure. Then the gate
+ * is opened, and the time is taken from the call of pp_as_completed, or pp_wait, to the last future: the tasks run
+ * meanwhile. Slots are warm; each kind and size takes turns with the others; many waits for 1 k make a round.
  */
 #include <stdatomic.h>
 #include <stdio.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * R1: a process with a pool of two workers, one of them in a task, is ended by SIGKILL; counted is how long it takes until
- * that process, the supervisor and all workers are gone, and with them, which is checked, every mapping of their shared
- * memory. The same once more with 1 GiB of touched heap, where what the kernel needs to take such a process down stands
- * beside it, without a pool.
+ * R1: a process with a pool of two workers, one of them in a task, is ended by SIGKILL; counted is how long it takes
+ * until that process, the supervisor and all workers are gone, and with them, which is checked, every mapping of
+ * their shared memory. The same once more with 1 GiB of touched heap, where what the kernel needs to take such a
+ * process down stands beside it, without a pool.
  */
 #include <poll.h>
 #include <signal.h>

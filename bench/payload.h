@@ -9,14 +9,16 @@
 
 #include "bench.h"
 
-enum payload_mode { PAYLOAD_ECHO_PLACE, PAYLOAD_ARGUMENT_PLACE, PAYLOAD_ECHO_COPY, PAYLOAD_ARGUMENT_COPY, PAYLOAD_MODES };
+enum payload_mode {
+	PAYLOAD_ECHO_PLACE, PAYLOAD_ARGUMENT_PLACE, PAYLOAD_ECHO_COPY, PAYLOAD_ARGUMENT_COPY, PAYLOAD_MODES
+};
 
 /* Sizes are multiples of 1 KiB. flip makes to[i] = 255 - from[i]; the two may be the same. */
 void     payload_flip(void *to, const void *from, size_t size);
 uint64_t payload_sum(const void *data, size_t size);
 bool     payload_copies(enum payload_mode mode);
 bool     payload_echoes(enum payload_mode mode);
-/* The end of the program, if what came back has another sum than it should, after a trip with bytes of the sum before. */
+/* Ends the program if what came back has another sum than it should, after a trip with bytes of the sum before. */
 void     payload_check(const char *side, enum payload_mode mode, size_t size, uint64_t before, uint64_t got);
 void    *payload_fill(size_t size);              /* private memory with something in it; never given back */
 

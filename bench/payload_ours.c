@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Our side of the payloads. In place: a block that lasts, which tasks may write, as the argument and, by
- * pp_return_argument, as the result; with argument only a block that they may not write. Copying: pp_submit copies in; the
- * task makes its answer in memory of its own, and pp_return copies it out. Every outcome and every sum is checked.
+ * pp_return_argument, as the result; with argument only a block that they may not write. Copying: pp_submit copies
+ * in; the task makes its answer in memory of its own, and pp_return copies it out. Every outcome and every sum is
+ * checked.
  */
 #include <stdlib.h>
 #include <string.h>

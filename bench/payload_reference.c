@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The reference: one lasting worker, one shared memory, two words, and nothing that could go wrong is thought of. It waits
- * as the library does: it looks for a while, which adapts between 1 and 50 us, and then sleeps, here in a futex. In place
- * both sides work on the shared bytes; copying, the caller copies in, and the worker makes its answer in memory of its own
- * and copies it out. The library has to do what this does, and be crash-proof with it.
+ * The reference: one lasting worker, one shared memory, two words, and nothing that could go wrong is thought of. It
+ * waits as the library does: it looks for a while, which adapts between 1 and 50 us, and then sleeps, here in a
+ * futex. In place both sides work on the shared bytes; copying, the caller copies in, and the worker makes its answer
+ * in memory of its own and copies it out. The library has to do what this does, and be crash-proof with it.
  */
 #include <linux/futex.h>
 #include <signal.h>
@@ -100,8 +100,7 @@ static void *reference_open(const char *name, const void *source, size_t size, i
 	r->shared = mmap(NULL, 4096 + 2 * size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	if (r->shared == MAP_FAILED)
 		bench_die("no shared memory");
-	r->in = (char *)r->shared + 4096;
-	r->out = r->in + size;
+	r->out = (r->in = (char *)r->shared + 4096) + size;
 	r->source = source;
 	r->size = size;
 	r->sum = r->place_sum = payload_sum(source, size);
@@ -109,8 +108,7 @@ static void *reference_open(const char *name, const void *source, size_t size, i
 	r->budget = SPIN_MAX_NS;
 	r->apart = cpu != 0;
 	bench_pin(cpu);
-	r->pid = fork();
-	if (r->pid == 0)
+	if ((r->pid = fork()) == 0)
 		serve(r);
 	bench_pin(0);
 	return r;
@@ -147,4 +145,6 @@ static void reference_close(void *context)
 	free(r);
 }
 
-const struct payload_side payload_reference = { "bare shared memory", reference_open, reference_run, reference_close, 15 };
+const struct payload_side payload_reference = {
+	"bare shared memory", reference_open, reference_run, reference_close, 15
+};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What /proc and the kernel's clocks say about the processes of a pool: who they are, what memory is theirs alone, what CPU
- * time they have used. A line that cannot be read ends the program.
+ * What /proc and the kernel's clocks say about the processes of a pool: who they are, what memory is theirs alone,
+ * what CPU time they have used. A line that cannot be read ends the program.
  */
 #ifndef BENCH_PROC_H
 #define BENCH_PROC_H
@@ -14,7 +14,7 @@
 pid_t   proc_parent(pid_t pid);
 /* The processes of a pool, up to PROC_MOST: its supervisor first, then workers and spares. Returns how many. */
 int     proc_of_pool(pp_executor *executor, pid_t *pids);
-/* Bytes: what is private to the process, of private mappings and, when shared is not NULL, what is there of shared ones. */
+/* Bytes: what private mappings have of their own, and, when shared is not NULL, what is there of shared ones. */
 int64_t proc_memory(pid_t pid, int64_t *shared);
 /* What smaps_rollup calls private, in bytes. */
 int64_t proc_private(pid_t pid);
