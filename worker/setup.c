@@ -15,22 +15,14 @@
 #include "supervisor.h"
 #include "worker.h"
 
-static void do_nothing(int signal)
-{
-	(void)signal;
-}
-
-/* An empty handler rather than SIG_IGN, which a program that the task executes would inherit. */
+/* The supervisor's own two; the others are as a worker has them already, once for all workers. */
 static void reset_signals(void)
 {
 	struct sigaction action = { .sa_handler = SIG_DFL };
 	sigset_t none;
 
-	for (int s = 1; s < NSIG; s++)
-		sigaction(s, &action, NULL);     /* fails for those that are not ours to set */
-	action.sa_handler = do_nothing;
-	action.sa_flags = SA_RESTART;
-	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGCHLD, &action, NULL);
+	sigaction(SIGURG, &action, NULL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }

@@ -26,14 +26,24 @@ static void do_nothing(int signal)
 	(void)signal;
 }
 
-/* Blocked signals never act: a Ctrl-C, a hang-up or a stop of the whole job is for the parent to decide. */
+/*
+ * Blocked signals never act: a Ctrl-C, a hang-up or a stop of the whole job is for the parent to decide. Dispositions are
+ * those of the workers, who inherit them: the default ones, but for SIGINT an empty handler rather than SIG_IGN, which a
+ * program that a task executes would inherit.
+ */
 static void hold_signals(void)
 {
-	struct sigaction action = { .sa_handler = do_nothing };
+	struct sigaction action = { .sa_handler = SIG_DFL };
 	sigset_t all;
 
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
+	for (int s = 1; s < NSIG; s++)
+		sigaction(s, &action, NULL);     /* fails for those that are not ours to set */
+	action.sa_handler = do_nothing;
+	action.sa_flags = SA_RESTART;
+	sigaction(SIGINT, &action, NULL);
+	action.sa_flags = 0;
 	sigaction(SIGCHLD, &action, NULL);
 	sigaction(SIGURG, &action, NULL);
 }
