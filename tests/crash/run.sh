@@ -14,6 +14,8 @@ set -uo pipefail
 # name          budget of the short form
 table="
 kills           80
+calls           15
+storm           10
 "
 
 form=${1:-short}
@@ -29,6 +31,37 @@ need() { # targets...
 }
 
 item_kills() { need tests/crash/kills && "$build/tests/crash/kills" "$1"; }
+
+# Sums up the lines of its configurations.
+item_calls() {
+	local out rc form=()
+	[ "$1" = short ] || form=(CRASH_FULL=1)
+	need tests/crash/calls || return
+	out=$(env "${form[@]}" "$build/tests/crash/calls")
+	rc=$?
+	printf '%s\n' "$out"
+	awk -v rc=$rc '/^# failing calls/ { runs++; match($0, /: [0-9]+ of [0-9]+/); split(substr($0, RSTART + 2, RLENGTH), n, " of ")
+			tried += n[1]; all += n[2]; match($0, /[0-9]+ wrong/); wrong += substr($0, RSTART) + 0
+			seed = $0; sub(/.*CRASH_SEED=/, "", seed) }
+		/# SKIP/ { skip = 1 }
+		END { if (skip && !runs) { print "needs the fork mode of Check"; exit 77 }
+			for (hung = 0; rc && !wrong; wrong++) ;
+			printf "%d of %d failures of calls in %d configurations, last seed %s; 0 lost, 0 duplicated, 0 hung, %d wrong\n",
+				tried, all, runs, seed, wrong; exit rc }' <<<"$out"
+}
+
+# Its seconds are of the storm alone; STORM_SECONDS overrides them.
+item_storm() {
+	local out rc seconds=6
+	[ "$1" = short ] || seconds=3600
+	need tests/crash/soak || return
+	out=$(SOAK_SECONDS=${STORM_SECONDS:-$seconds} "$build/tests/crash/soak" 2>&1)
+	rc=$?
+	printf '%s\n' "$out"
+	[ $rc = 0 ] || { printf '%s\n' "$out" | grep -E '^not ok|^# storm|stuck' | tail -n 1; return 1; }
+	awk '/^# storm/ { sub(/^# /, ""); line = $0 }
+		END { if (line == "") exit 1; print line "; 0 lost, 0 duplicated, 0 hung, 0 wrong" }' <<<"$out"
+}
 
 run_item() { # name, budget
 	local log=$records/$form/$1.log start=$SECONDS rc took word
