@@ -42,7 +42,7 @@ static void after_fork_in_child(void)
 		for (pp_executor *ex = list; ex; ex = ex->next) {
 			close_if_ours(ex);
 			ex->fd = -1;
-			pp__segment_forget(&ex->segment);
+			pp__segment_disown(&ex->segment);
 		}
 	after_fork_in_parent();
 }

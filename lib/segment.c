@@ -294,13 +294,11 @@ void pp__segment_close_fd(struct pp__segment *segment)
 		segment->fd = -1;
 }
 
-void pp__segment_destroy(struct pp__segment *segment)
+/* Unless its number is a file of the application by now. */
+static void close_for_good(struct pp__segment *segment)
 {
 	struct stat st;
 
-	if (segment->size)
-		munmap(segment->shared.base, segment->size);
-	segment->size = 0;
 	if (segment->fd >= 0 && segment->ino && fstat(segment->fd, &st) == 0
 	    && (st.st_dev != segment->dev || st.st_ino != segment->ino))
 		segment->fd = -1;
@@ -308,9 +306,23 @@ void pp__segment_destroy(struct pp__segment *segment)
 	pp__segment_close_fd(segment);
 }
 
+void pp__segment_destroy(struct pp__segment *segment)
+{
+	if (segment->size)
+		munmap(segment->shared.base, segment->size);
+	segment->size = 0;
+	close_for_good(segment);
+}
+
 void pp__segment_forget(const struct pp__segment *segment)
 {
 	munmap(segment->shared.base, segment->size);
+}
+
+void pp__segment_disown(struct pp__segment *segment)
+{
+	pp__segment_forget(segment);
+	close_for_good(segment);
 }
 
 int pp__segment_map_again(const struct pp__segment *segment)

@@ -33,6 +33,8 @@ void pp__segment_close_fd(struct pp__segment *segment);
 
 /* In a child, where the mapping is not: says so to whoever keeps books of mappings (valgrind would look for leaks in it). */
 void pp__segment_forget(const struct pp__segment *segment);
+/* In a child that is not of this executor: the same, and closes the descriptor where the parent keeps one. */
+void pp__segment_disown(struct pp__segment *segment);
 
 /* Maps the object of fd where the parent has it: for the supervisor, whose fork does not have the mapping. */
 int  pp__segment_map_again(const struct pp__segment *segment);
