@@ -36,14 +36,20 @@ static void after_fork_in_parent(void)
 		pthread_mutex_unlock(&list_lock);
 }
 
+/*
+ * The list ends with the first child. Where an executor's memory is in the parent there is nothing in the child, so what
+ * its own children have at that place is theirs: they must not be rid of it.
+ */
 static void after_fork_in_child(void)
 {
-	if (!pp__is_original_process())
+	if (!pp__is_original_process()) {
 		for (pp_executor *ex = list; ex; ex = ex->next) {
 			close_if_ours(ex);
 			ex->fd = -1;
 			pp__segment_disown(&ex->segment);
 		}
+		list = NULL;
+	}
 	after_fork_in_parent();
 }
 

@@ -3,7 +3,8 @@
  * Lock-out: who is not of a pool does not get at its memory. For each way in which the kernel gives memory, and as on a
  * kernel that is so old that the parent keeps a descriptor: the object has no name and is for its user only; no program
  * that is executed, by a task, by a worker in its own place or by the application, has a descriptor or a mapping of it;
- * nor has a process of another pool, whichever was made first, nor a plain fork of the application.
+ * nor has a process of another pool, whichever was made first, nor a plain fork of the application. Also that those forks
+ * keep what is theirs, where other forks have the memory of a pool.
  */
 #include <ctype.h>
 #include <dirent.h>
@@ -341,6 +342,43 @@ START_TEST(fork_of_application_holds_nothing)
 }
 END_TEST
 
+/* ---- forks of forks keep their memory */
+
+/* Where the other pool's memory is in the parent, a worker has nothing, so its own memory may well come to be there. */
+static int task_fork_with_memory(pp_task *task, const void *data, size_t size)
+{
+	char *wanted, *got;
+	int status;
+	pid_t pid;
+
+	memcpy(&wanted, data, size);
+	got = mmap(wanted, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	if (got != wanted)
+		return 1;
+	*got = 'm';
+	pid = fork();
+	if (pid == 0)
+		_exit(*got == 'm' ? 0 : 1);
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		return 2;
+	munmap(got, 4096);
+	return pp_return(task, &status, sizeof status);
+}
+
+START_TEST(fork_of_task_keeps_memory)
+{
+	pp_executor *a = make(0), *b = make(0);
+	char *place = a->segment.shared.base;
+	pp_future *future = support_submit(b, task_fork_with_memory, &place, sizeof place);
+	int status = 0;
+
+	support_assert_returned(future, &status, sizeof status);
+	pp_future_free(future);
+	pp_executor_free(a);
+	pp_executor_free(b);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("lockout");
@@ -355,6 +393,7 @@ static Suite *make_suite(void)
 	tcase_add_loop_test(tcase, programs_of_application_inherit_nothing, 0, CONFIGS * IN_PLACE);
 	tcase_add_loop_test(tcase, pools_are_apart, 0, CONFIGS);
 	tcase_add_loop_test(tcase, fork_of_application_holds_nothing, 0, CONFIGS);
+	tcase_add_test(tcase, fork_of_task_keeps_memory);
 	return suite;
 }
 
