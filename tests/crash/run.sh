@@ -16,6 +16,7 @@ table="
 kills           80
 calls           15
 storm           10
+lockout          5
 "
 
 form=${1:-short}
@@ -61,6 +62,19 @@ item_storm() {
 	[ $rc = 0 ] || { printf '%s\n' "$out" | grep -E '^not ok|^# storm|stuck' | tail -n 1; return 1; }
 	awk '/^# storm/ { sub(/^# /, ""); line = $0 }
 		END { if (line == "") exit 1; print line "; 0 lost, 0 duplicated, 0 hung, 0 wrong" }' <<<"$out"
+}
+
+# Also a program of make check: everything is tried in both forms.
+item_lockout() {
+	local log rc
+	need tests/test_lockout || return
+	log=$("$build/tests/test_lockout")
+	rc=$?
+	printf '%s\n' "$log"
+	[ "$rc" = 0 ] || return "$rc"
+	! grep '# SKIP' <<<"$log" || return 77
+	echo "$(grep -c '^ok' <<<"$log") looks at names, descriptors and mappings over fork, exec and a second pool:" \
+		"nothing inherited; 0 wrong"
 }
 
 run_item() { # name, budget
