@@ -64,6 +64,13 @@ typedef struct pp_task     pp_task;      /* inside a worker, for the time of one
 #define PP_FOREVER   ((int64_t)-1)
 #define PP_NONE      (-1)
 
+/*
+ * An object, a struct or a scalar, as the two arguments by which bytes are passed:
+ *     pp_submit(executor, fn, PP_BYTES(point), &future);          return pp_return(task, PP_BYTES(sum));
+ * In C also a value that has no name: PP_BYTES((long){ 6 * 7 }).
+ */
+#define PP_BYTES(...) &(__VA_ARGS__), sizeof(__VA_ARGS__)
+
 PP_API int         pp_version(void);             /* of the library that runs; compare with PP_VERSION */
 PP_API const char *pp_strerror(int error);       /* of a return value of this library; static text, never NULL */
 
@@ -292,6 +299,10 @@ typedef struct pp_outcome {              /* made by the library; reached by poin
 	uint64_t     queued_ns;          /* from submit to start; never ran: to the end */
 	uint64_t     running_ns;         /* from start to end; 0: never ran */
 } pp_outcome;
+
+/* The result as an object of one type: copies it, if the task returned bytes of just that size. 0; -EINVAL (NULL; another
+ * kind; another size), and the object is as it was. In one line: pp_outcome_value(outcome, PP_BYTES(point)). */
+PP_API int  pp_outcome_value(const pp_outcome *outcome, void *object, size_t size);
 
 PP_API const char *pp_kind_name(int kind);       /* "returned", "raised", ...; "unknown"; static */
 

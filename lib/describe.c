@@ -57,6 +57,14 @@ static void one_line(char *text)
 			*text = ' ';
 }
 
+int pp_outcome_value(const pp_outcome *outcome, void *object, size_t size)
+{
+	if (!outcome || !object || outcome->kind != PP_RETURNED || outcome->size != size)
+		return -EINVAL;
+	memcpy(object, outcome->data, size);
+	return 0;
+}
+
 int pp_outcome_describe(const pp_outcome *o, char *buffer, size_t size)
 {
 	char what[1200];

@@ -117,15 +117,69 @@ START_TEST(version)
 }
 END_TEST
 
+struct point { double x, y; };
+
+static int task_mirror(pp_task *task, const void *data, size_t size)
+{
+	struct point point;
+
+	if (size != sizeof point)
+		return pp_return(task, PP_BYTES((int){ 7 }));
+	memcpy(&point, data, size);
+	point.x = -point.x;
+	return pp_return(task, PP_BYTES(point));
+}
+
+START_TEST(values_of_one_type)
+{
+	struct point point = { 3, 4 }, back = { 0, 0 };
+	const pp_outcome *outcome;
+	pp_executor *ex = support_executor(1);
+	pp_future *mirror, *seven;
+	int value = 0;
+
+	ck_assert_int_eq(pp_submit(ex, task_mirror, PP_BYTES(point), &mirror), 0);
+	ck_assert_int_eq(pp_submit(ex, task_mirror, PP_BYTES((char){ 1 }), &seven), 0);
+	ck_assert_int_eq(pp_future_result(mirror, SUPPORT_GUARD_MS, &outcome), 0);
+	ck_assert_int_eq(pp_outcome_value(outcome, PP_BYTES(value)), -EINVAL);
+	ck_assert_int_eq(value, 0);
+	ck_assert_int_eq(pp_outcome_value(outcome, PP_BYTES(back)), 0);
+	ck_assert(back.x == -3 && back.y == 4);
+	ck_assert_int_eq(pp_outcome_value(outcome, NULL, sizeof back), -EINVAL);
+	ck_assert_int_eq(pp_outcome_value(NULL, PP_BYTES(back)), -EINVAL);
+	ck_assert_int_eq(pp_future_result(seven, SUPPORT_GUARD_MS, &outcome), 0);
+	ck_assert_int_eq(pp_outcome_value(outcome, PP_BYTES(value)), 0);
+	ck_assert_int_eq(value, 7);
+	pp_future_free(mirror);
+	pp_future_free(seven);
+	pp_executor_free(ex);
+}
+END_TEST
+
+/* Zero bytes are a size like any other, and what did not return has no value. */
+START_TEST(no_value_of_other_kinds)
+{
+	static const pp_outcome raised = { .kind = PP_RAISED, .data = "", .size = 0 }, empty = { .kind = PP_RETURNED, .data = "" };
+	char byte = 5;
+
+	ck_assert_int_eq(pp_outcome_value(&raised, &byte, 0), -EINVAL);
+	ck_assert_int_eq(pp_outcome_value(&empty, &byte, 1), -EINVAL);
+	ck_assert_int_eq(pp_outcome_value(&empty, &byte, 0), 0);
+	ck_assert_int_eq(byte, 5);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("describe");
-	TCase *texts = support_tcase(suite, "texts");
+	TCase *texts = support_tcase(suite, "texts"), *values = support_tcase(suite, "values");
 
 	tcase_add_test(texts, outcome_describe);
 	tcase_add_test(texts, kind_name);
 	tcase_add_test(texts, strerror_texts);
 	tcase_add_test(texts, version);
+	tcase_add_test(values, values_of_one_type);
+	tcase_add_test(values, no_value_of_other_kinds);
 	return suite;
 }
 
