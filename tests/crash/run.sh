@@ -14,6 +14,7 @@ set -uo pipefail
 # name          budget of the short form
 table="
 kills           80
+mutants         80
 calls           15
 storm           10
 lockout          5
@@ -32,6 +33,14 @@ need() { # targets...
 }
 
 item_kills() { need tests/crash/kills && "$build/tests/crash/kills" "$1"; }
+
+# Only what a mutant's test needs is built: the script takes it from there.
+item_mutants() {
+	# shellcheck disable=SC2046
+	need libprocpool-internal.la tests/libsupport.la $(sed -n 's/^Caught-by: \(tests[^ ]*\).*/\1/p' \
+		"$src"/tests/crash/mutants/*.patch | sort -u) || return
+	TOP_SRCDIR=$src TOP_BUILDDIR=$build bash "$src/tests/crash/mutants.sh"
+}
 
 # Sums up the lines of its configurations.
 item_calls() {
