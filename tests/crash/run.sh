@@ -18,6 +18,7 @@ mutants         80
 calls           15
 storm           10
 lockout          5
+hostile         25
 "
 
 form=${1:-short}
@@ -84,6 +85,18 @@ item_lockout() {
 	! grep '# SKIP' <<<"$log" || return 77
 	echo "$(grep -c '^ok' <<<"$log") looks at names, descriptors and mappings over fork, exec and a second pool:" \
 		"nothing inherited; 0 wrong"
+}
+
+item_hostile() {
+	local log rc
+	need tests/crash/hostile || return
+	log=$([ "$1" = short ] || export CRASH_FULL=1; "$build/tests/crash/hostile")
+	rc=$?
+	printf '%s\n' "$log"
+	[ "$rc" = 0 ] || return "$rc"
+	! grep '# SKIP' <<<"$log" || return 77
+	sed -n '/SEED/d; s/^# \(.*\)/\1;/p' <<<"$log" | tr '\n' ' '
+	echo "0 lost, 0 duplicated, 0 hung, 0 wrong"
 }
 
 run_item() { # name, budget
