@@ -4,11 +4,13 @@
  *
  * The decoder is written as if every file were good. There is no setjmp, so libpng calls abort() at the first error: a
  * corrupt file kills the worker that reads it, and that is how the parent learns of it. Memory and the open file need
- * no clean-up on that path, since they go with the process.
+ * no clean-up on that path, since they go with the process. The files are opened here, and the workers get descriptors:
+ * they need no right to open anything.
  *
  * Exit status: 0 all files are good, 1 some are not, 2 bad usage or something could not be read.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <fnmatch.h>
 #include <fts.h>
 #include <getopt.h>
@@ -17,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <zlib.h>
 
 struct picture {
@@ -25,8 +28,12 @@ struct picture {
 	uint32_t crc;
 };
 
+/* Each task that waits has an open file: not more than a process may have. */
+#define MAX_PENDING 64
+
 struct file {
 	char      *path;
+	int        error;                /* why it could not be opened; 0 */
 	pp_future *future;
 };
 
@@ -72,12 +79,12 @@ static int decode_file(pp_task *task, FILE *file)
 	return pp_return(task, &picture, sizeof picture);
 }
 
-/* The argument is the path, with its NUL. */
 static int decode(pp_task *task, const void *data, size_t size)
 {
-	FILE *file = fopen(data, "rb");
+	FILE *file = fdopen(pp_task_fd(task, 0), "rb");
 	int rc;
 
+	(void)data;
 	(void)size;
 	if (!file)
 		return pp_raise(task, errno, "%s", strerror(errno));
@@ -103,6 +110,22 @@ static int make_room(struct checker *checker)
 	return 0;
 }
 
+static int submit_file(struct checker *checker, struct file *file)
+{
+	pp_task_options options = PP_TASK_OPTIONS_INIT;
+	int rc, fd = open(file->path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0) {
+		file->error = errno;
+		return 0;
+	}
+	options.fds = &fd;
+	options.fd_count = 1;
+	rc = pp_submit_with(checker->executor, &options, decode, NULL, 0, &file->future);
+	close(fd);
+	return rc;
+}
+
 static int add_file(struct checker *checker, const char *path)
 {
 	struct file *file;
@@ -111,10 +134,10 @@ static int add_file(struct checker *checker, const char *path)
 	if (rc < 0)
 		return rc;
 	file = &checker->files[checker->n];
-	file->path = strdup(path);
+	*file = (struct file){ .path = strdup(path) };
 	if (!file->path)
 		return -ENOMEM;
-	rc = pp_submit(checker->executor, decode, path, strlen(path) + 1, &file->future);
+	rc = submit_file(checker, file);
 	if (rc < 0)
 		free(file->path);
 	else
@@ -127,8 +150,8 @@ static int by_name(const FTSENT **a, const FTSENT **b)
 	return strcmp((*a)->fts_name, (*b)->fts_name);
 }
 
-/* What the arguments name is always wanted; in directories, files that are called *.png. (A FIFO there would make the
- * worker that opens it wait for ever.) */
+/* What the arguments name is always wanted; in directories, files that are called *.png. (Opening a FIFO there
+ * would wait for ever.) */
 static bool is_wanted(const FTSENT *entry)
 {
 	bool named = entry->fts_level == FTS_ROOTLEVEL;
@@ -155,7 +178,7 @@ static int add_entry(struct checker *checker, const FTSENT *entry)
 	return is_wanted(entry) ? add_file(checker, entry->fts_path) : 0;
 }
 
-/* A file, or all that is in a directory, sorted by name. One that does not exist is left to a worker to tell. */
+/* A file, or all that is in a directory, sorted by name. One that does not exist is told of in its place. */
 static int add_tree(struct checker *checker, char *path)
 {
 	char *const paths[] = { path, NULL };
@@ -201,8 +224,15 @@ static int report(struct checker *checker, const struct file *file)
 {
 	const pp_outcome *outcome;
 	struct picture picture;
-	int rc = pp_future_result(file->future, PP_FOREVER, &outcome);
+	int rc;
 
+	if (file->error) {
+		printf("%s: %s\n", file->path, strerror(file->error));
+		checker->bad++;
+		checker->status = 2;
+		return 0;
+	}
+	rc = pp_future_result(file->future, PP_FOREVER, &outcome);
 	if (rc < 0)
 		return rc;
 	if (outcome->kind != PP_RETURNED || outcome->size != sizeof picture) {
@@ -245,8 +275,12 @@ static void clean_up(struct checker *checker)
 static int check(char **paths)
 {
 	struct checker checker = { .status = 0 };
-	int rc = pp_executor_create(&checker.executor, NULL);
+	pp_options options = PP_OPTIONS_INIT;
+	int rc;
 
+	options.flags = PP_PASS_FDS;
+	options.max_pending = MAX_PENDING;
+	rc = pp_executor_create(&checker.executor, &options);
 	if (rc == 0)
 		rc = add_all(&checker, paths);
 	if (rc == 0)

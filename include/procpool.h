@@ -95,7 +95,8 @@ enum pp_flags {                          /* pp_options.flags */
 	PP_START_ALL     = 1u << 0,      /* create returns when all workers have run the initializer; fails if one cannot */
 	PP_SELF_DISPATCH = 1u << 1,      /* no dispatcher thread: callbacks run in pp_executor_dispatch only */
 	PP_MEMFD_ONLY    = 1u << 2,      /* shared memory from memfd_create(2): not bounded by the size of /dev/shm */
-	PP_SHM_ONLY      = 1u << 3       /* shared memory from /dev/shm or not at all: none or a full one is -ENOSPC */
+	PP_SHM_ONLY      = 1u << 3,      /* shared memory from /dev/shm or not at all: none or a full one is -ENOSPC */
+	PP_PASS_FDS      = 1u << 4       /* tasks may be given descriptors; the executor keeps one of its own open for that */
 };
 
 typedef struct pp_options {              /* no implicit padding; grows at the end only */
@@ -193,10 +194,24 @@ PP_API int  pp_executor_dispatch(pp_executor *executor, unsigned max);
 
 /* ------------------------------------------------------------------ submit */
 
+/*
+ * Descriptors for a task: of an executor with PP_PASS_FDS. The caller may close its own when submit has returned; they
+ * refer to the same open files (offset, O_NONBLOCK). The task finds them by pp_task_fd under numbers of its own. They are
+ * close-on-exec and are closed when the task ends, before anybody hears of that (but a worker that is being forked
+ * meanwhile has copies for a moment); those of a task that dies or never starts soon after that. Until the task starts the
+ * supervisor process keeps them, within its RLIMIT_NOFILE, which is the caller's as of pp_executor_create: where it, or
+ * the worker, has no room, the task ends as raised with -EMFILE, and its function is not called (likewise with -ENOTCONN,
+ * when an earlier task closed the worker's way to them). Not for pp_map_create (-EINVAL).
+ */
+#define PP_TASK_FDS_MAX 64
+
 typedef struct pp_task_options {         /* no implicit padding; grows at the end only */
 	size_t      size;                /* sizeof(pp_task_options) */
 	const char *name;                /* copied, 63 bytes are kept; NULL: "" */
 	int64_t     submit_timeout_ms;   /* when max_pending is reached: 0: waits for ever; PP_NONE: -EAGAIN at once */
+	const int  *fds;                 /* open descriptors for the task; NULL when fd_count is 0 */
+	uint32_t    fd_count;            /* at most PP_TASK_FDS_MAX */
+	uint32_t    reserved;            /* 0 */
 } pp_task_options;
 
 #ifdef __cplusplus
@@ -215,7 +230,9 @@ extern "C" {
  * 0; -EINVAL (NULL, bad options); -ENOMEM (private or shared address space), -ENOSPC (shared memory is full);
  * -EAGAIN (max_pending is reached, and the options, or being in a callback, forbid to wait); -ETIMEDOUT (it was not
  * undercut in time); -ESHUTDOWN; -EPIPE (the pool is broken); -ECHILD (forked child or worker); -EFAULT (fn is not code
- * that the workers have).
+ * that the workers have). With descriptors also -ENOTSUP (no PP_PASS_FDS), -EBADF (one is not open), -EMFILE (more than
+ * PP_TASK_FDS_MAX), -ENOTCONN (the application has closed the executor's own), -EINVAL (one of a kind that cannot be
+ * passed), -EAGAIN and -ETIMEDOUT as above (too many are on their way to the supervisor).
  */
 PP_CHECK PP_API int pp_submit(pp_executor *executor, pp_fn *fn, const void *data, size_t size, pp_future **future);
 /* The same; options may be NULL. */
@@ -492,6 +509,10 @@ PP_API int   pp_raise(pp_task *task, int code, const char *format, ...) PP_FORMA
 PP_API int   pp_raisev(pp_task *task, int code, const char *format, va_list arguments) PP_FORMAT(3, 0);
 PP_API int   pp_raise_data(pp_task *task, int code, const void *data, size_t size, const char *format, ...)
              PP_FORMAT(5, 6);
+
+/* The i-th of the descriptors that the task was given, counted from 0; -EINVAL when there is none. They are the library's
+ * to close; one that the task has closed itself, and maybe opened another file in its place, is left alone. */
+PP_API int   pp_task_fd(const pp_task *task, unsigned i);
 
 PP_API int   pp_task_worker(const pp_task *task);        /* index of this worker: 0 to max_workers - 1 */
 PP_API unsigned pp_task_attempt(const pp_task *task);    /* 1 for the first */

@@ -16,12 +16,14 @@
 static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
 static pp_executor *list;
 
-static void close_if_ours(const pp_executor *ex)
+static void close_if_ours(pp_executor *ex)
 {
 	struct stat st;
 
+	pp__pass_close(&ex->pass);
 	if (ex->fd >= 0 && fstat(ex->fd, &st) == 0 && st.st_dev == ex->fd_dev && st.st_ino == ex->fd_ino)
 		close(ex->fd);
+	ex->fd = -1;
 }
 
 static void before_fork(void)
@@ -45,7 +47,6 @@ static void after_fork_in_child(void)
 	if (!pp__is_original_process()) {
 		for (pp_executor *ex = list; ex; ex = ex->next) {
 			close_if_ours(ex);
-			ex->fd = -1;
 			pp__segment_disown(&ex->segment);
 		}
 		list = NULL;
@@ -195,7 +196,7 @@ static int make_private(pp_executor **made, const pp_options *o)
 	ex->log = o->log;
 	ex->log_context = o->log_context;
 	ex->segment.fd = -1;
-	ex->fd = -1;
+	ex->fd = ex->pass.fd = -1;
 	ex->callbacks_end = &ex->callbacks;
 	atomic_store(&ex->spin.budget_ns, PP__SPIN_MAX_NS);
 	pthread_mutex_init(&ex->submit_lock, NULL);
@@ -236,7 +237,6 @@ static void unlist(pp_executor *ex)
 	if (*at)
 		*at = ex->next;
 	close_if_ours(ex);
-	ex->fd = -1;
 	pthread_mutex_unlock(&list_lock);
 }
 
@@ -253,7 +253,6 @@ static int make(pp_executor *ex, const pp_options *o)
 		list = ex;
 	} else {
 		close_if_ours(ex);
-		ex->fd = -1;
 	}
 	pthread_mutex_unlock(&list_lock);
 	return rc;

@@ -47,7 +47,8 @@ struct pp__desc {
 	pp_fn    *fn;
 	uint64_t  size;                  /* of the argument */
 	uint64_t  offset;                /* of the argument in the segment; 0: it is in bytes[] */
-	uint32_t  name_size;             /* 0: no name; else with its NUL; it stands at the end of bytes[] */
+	uint16_t  fd_count;              /* descriptors that the task is to fetch: passing.h */
+	uint16_t  name_size;             /* 0: no name; else with its NUL; it stands at the end of bytes[] */
 	uint32_t  attempt;
 	alignas(16) unsigned char bytes[PP__ARG_INLINE];
 };

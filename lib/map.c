@@ -265,6 +265,8 @@ int pp_map_create(pp_executor *ex, const pp_map_options *options, pp_fn *fn, pp_
 	rc = pp__map_options_read(&o, options);
 	if (rc == 0)
 		rc = pp__task_options_read(&task, o.task);
+	if (rc == 0 && task.fd_count)
+		rc = -EINVAL;            /* they would have to be kept open for the tasks to come */
 	if (rc < 0)
 		return rc;
 	if (!pp__code_is_known(ex->code, fn))

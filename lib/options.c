@@ -8,11 +8,11 @@
 #include <string.h>
 #include "pool.h"
 
-#define KNOWN_FLAGS (PP_START_ALL | PP_SELF_DISPATCH | PP_MEMFD_ONLY | PP_SHM_ONLY)
+#define KNOWN_FLAGS (PP_START_ALL | PP_SELF_DISPATCH | PP_MEMFD_ONLY | PP_SHM_ONLY | PP_PASS_FDS)
 #define DEFAULT_START_ATTEMPTS 3
 
 static_assert(sizeof(pp_options) == 88, "no implicit padding");
-static_assert(sizeof(pp_task_options) == 24, "no implicit padding");
+static_assert(sizeof(pp_task_options) == 40, "no implicit padding");
 static_assert(sizeof(pp_map_options) == 48, "no implicit padding");
 
 static int read_struct(void *to, size_t to_size, const void *from, size_t from_size)
@@ -71,7 +71,9 @@ int pp__task_options_read(pp_task_options *to, const pp_task_options *from)
 	if (!from)
 		from = &defaults;
 	rc = read_struct(to, sizeof *to, from, from->size);
-	return rc < 0 ? rc : to->submit_timeout_ms < PP_NONE ? -EINVAL : 0;
+	if (rc < 0)
+		return rc;
+	return to->submit_timeout_ms < PP_NONE || to->reserved || (to->fd_count && !to->fds) ? -EINVAL : 0;
 }
 
 int pp__map_options_read(pp_map_options *to, const pp_map_options *from)

@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include "arguments.h"
 #include "procpool.h"
+#include "passing.h"
 #include "ring.h"
 #include "segment.h"
 #include "slot.h"
@@ -89,6 +90,7 @@ struct pp_future {
 	_Atomic bool      armed;         /* its end will be on the completion stack, or has been */
 	bool              announced;     /* and has been taken from there; pp__lock */
 	_Atomic bool      in_use;        /* between submit and recycling */
+	bool              has_fds;       /* its task is given descriptors, which the supervisor holds until it starts */
 	bool              keeps;         /* recycled, but its units are still part of a block */
 
 	struct pp__watcher *watchers;    /* in the order in which they came; pp__lock */
@@ -150,6 +152,7 @@ struct pp_executor {
 	bool                has_dispatcher, stop_dispatcher;
 	int                 fd;          /* read end behind pp_executor_fd; -1 */
 	uint64_t            fd_dev, fd_ino;
+	struct pp__pass_end pass;        /* to the supervisor, for descriptors of tasks; sent to with submit_lock */
 	unsigned            listeners;   /* waits over several executors that rely on the dispatcher's ear */
 	uint64_t            logged_deaths, logged_restarts, logged_quarantined, logged_rescues;
 	bool                logged_broken;

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A double fork to the supervisor, whose parent is then init, so that wait(2) of the application never meets it. Every
- * descriptor that is opened here is closed again before create returns, but for the read end behind pp_executor_fd.
+ * descriptor that is opened here is closed again before create returns, but for the read end behind pp_executor_fd, and
+ * the end from which descriptors of tasks go to the supervisor.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -83,9 +85,10 @@ static int await_hello(pid_t between, int fd, pid_t *supervisor)
 	return hello.error;
 }
 
-static int fork_supervisor(pp_executor *ex, int bell_fd)
+static int fork_supervisor(pp_executor *ex, int bell_fd, int pass_in)
 {
-	struct pp__boot boot = { .segment = ex->segment, .parent = pp__identify(getpid()), .bell_fd = bell_fd };
+	struct pp__boot boot = { .segment = ex->segment, .parent = pp__identify(getpid()), .bell_fd = bell_fd,
+	                         .pass_in = pass_in, .pass = ex->pass };
 	int hello[2], rc;
 	pid_t pid, supervisor = 0;
 
@@ -135,14 +138,31 @@ static int make_pipe(pp_executor *ex, int *bell_fd)
 	return 0;
 }
 
+static int make_pass(pp_executor *ex, int *pass_in)
+{
+	int fds[2];
+
+	if (!(ex->flags & PP_PASS_FDS))
+		return 0;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
+		return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? -errno : -EAGAIN;
+	*pass_in = fds[0];
+	ex->pass = pp__pass_note(fds[1]);
+	return 0;
+}
+
 int pp__executor_start(pp_executor *ex)
 {
-	int bell_fd, rc = make_pipe(ex, &bell_fd);
+	int bell_fd, pass_in = -1, rc = make_pipe(ex, &bell_fd);
 
 	if (rc == 0)
-		rc = fork_supervisor(ex, bell_fd);
+		rc = make_pass(ex, &pass_in);
+	if (rc == 0)
+		rc = fork_supervisor(ex, bell_fd, pass_in);
 	if (bell_fd >= 0)
 		close(bell_fd);
+	if (pass_in >= 0)
+		close(pass_in);
 	pp__segment_close_fd(&ex->segment);
 	return rc;
 }

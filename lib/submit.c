@@ -4,13 +4,17 @@
  * or asked for. Only the death of the parent itself can come in between, and that ends everything.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include "chunk.h"
 #include "pool.h"
 #include "wake.h"
 
 #define SUBMITS_PER_DRAIN 32u
+#define PASS_IS_FULL      (-ETOOMANYREFS)        /* does not leave this file */
 
 /* How many workers have a task at hand. One that has published its end counts as free at once. */
 static uint32_t busy_workers(const struct pp__shared *shared)
@@ -73,7 +77,9 @@ static int fill(pp_executor *ex, pp_future *future, const pp_task_options *o, pp
 	desc->fn = fn;
 	desc->size = in->size;
 	desc->offset = (uint64_t)offset;
-	desc->name_size = name_size;
+	desc->name_size = (uint16_t)name_size;
+	desc->fd_count = (uint16_t)o->fd_count;
+	future->has_fds = o->fd_count != 0;
 	desc->attempt = 1;
 	for (int i = 0; i < in->count; i++) {
 		if (in->parts[i].iov_len)
@@ -114,6 +120,46 @@ static void make_ready(pp_executor *ex, pp_future *future, bool detached)
 	pp__slot_ready(cell, push ? word | PP__WANT_PUSH : word);
 }
 
+/* The last that can fail before the slot is READY, so what the supervisor got is always that of a future. */
+static int put_fds(pp_executor *ex, const pp_future *future, const pp_task_options *o)
+{
+	struct pp__pass_message message = { PP__PASS_PUT, future->slot, future->generation & PP__GENERATION_MASK, 0 };
+	int rc;
+
+	if (!pp__pass_is_same(&ex->pass))
+		return -ENOTCONN;
+	rc = pp__pass_send(ex->pass.fd, &message, o->fds, o->fd_count, MSG_DONTWAIT);
+	return rc == -EAGAIN ? PASS_IS_FULL : rc;
+}
+
+static int check_fds(const pp_executor *ex, const pp_task_options *o)
+{
+	if (!(ex->flags & PP_PASS_FDS))
+		return -ENOTSUP;
+	if (o->fd_count > PP_TASK_FDS_MAX)
+		return -EMFILE;
+	for (uint32_t i = 0; i < o->fd_count; i++)
+		if (fcntl(o->fds[i], F_GETFD) < 0)
+			return -EBADF;
+	return 0;
+}
+
+/* Until the supervisor may have read some, without a lock. 0: try again. */
+static int await_pass(const pp_executor *ex, const pp_task_options *o, int64_t deadline)
+{
+	int state;
+
+	if (o->submit_timeout_ms == PP_NONE || pp__in_callback(NULL))
+		return -EAGAIN;
+	if (pp__now_ns() >= deadline)
+		return -ETIMEDOUT;
+	pp__nudge_supervisor(&ex->segment.shared);
+	state = pp__cancel_hold();
+	poll(NULL, 0, 1);
+	pp__cancel_restore(state);
+	return 0;
+}
+
 /* submit_lock held. */
 static int enqueue(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const struct pp__input *in, bool detached,
                    pp_future **future, bool *nudge)
@@ -128,6 +174,8 @@ static int enqueue(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const s
 	if (!*future)
 		return rc;
 	rc = fill(ex, *future, o, fn, in);
+	if (rc == 0 && o->fd_count)
+		rc = put_fds(ex, *future, o);
 	if (rc < 0) {
 		pp__slot_give_back(*future);
 		return rc;
@@ -175,14 +223,17 @@ static void note_cpu(pp_executor *ex)
 static int submit(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const struct pp__input *in,
                   pp_future **future)
 {
+	int64_t deadline = o->fd_count && o->submit_timeout_ms ? pp__deadline_ns(o->submit_timeout_ms) : PP__NEVER;
 	pp_future *made = NULL;
 	bool nudge = false;
 	int rc;
 
-	pthread_mutex_lock(&ex->submit_lock);
-	drain_if_short(ex);
-	rc = enqueue(ex, o, fn, in, future == NULL, &made, &nudge);
-	pthread_mutex_unlock(&ex->submit_lock);
+	do {
+		pthread_mutex_lock(&ex->submit_lock);
+		drain_if_short(ex);
+		rc = enqueue(ex, o, fn, in, future == NULL, &made, &nudge);
+		pthread_mutex_unlock(&ex->submit_lock);
+	} while (rc == PASS_IS_FULL && (rc = await_pass(ex, o, deadline)) == 0);
 	if (rc < 0)
 		return rc;
 	if (future)
@@ -245,6 +296,9 @@ int pp__submit(pp_executor *ex, const pp_task_options *options, pp_fn *fn, const
 		return rc;
 	if (!pp__code_is_known(ex->code, fn))
 		return -EFAULT;
+	rc = o.fd_count ? check_fds(ex, &o) : 0;
+	if (rc < 0)
+		return rc;
 	if (ex->max_pending) {
 		rc = reserve_pending(ex, &o);
 		if (rc < 0)

@@ -130,6 +130,8 @@ void pp__end_from_outside(pp_future *future, uint64_t (*edge)(struct pp__cell *,
 		return;
 	if (!edge(pp__cell_of(future), future->generation))
 		return;                  /* it has ended in another way, and will be announced */
+	if (future->has_fds)
+		pp__nudge_supervisor(&future->executor->segment.shared);     /* it closes them */
 	pp__future_outcome(future);
 	pp__settle(future);
 	pp__wake_sleepers(future);

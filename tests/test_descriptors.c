@@ -80,6 +80,18 @@ static void ignore(pp_future *future, void *context)
 	(void)context;
 }
 
+/* The executor's own descriptor is one of the application's files now. */
+static void check_pass_is_closed(pp_executor *ex, const int *fds)
+{
+	pp_task_options task = PP_TASK_OPTIONS_INIT;
+	pp_future *future;
+
+	task.fds = fds;
+	task.fd_count = 1;
+	APP_CHECK(pp_submit_with(ex, &task, task_nothing, NULL, 0, &future) == -ENOTCONN && !future);
+	check_task(ex, task_echo, "without", 7, PP_RETURNED);
+}
+
 static int app_closes_all(void *flags)
 {
 	pp_options options = PP_OPTIONS_INIT;
@@ -94,6 +106,8 @@ static int app_closes_all(void *flags)
 	closefrom(3);
 	open_own_files(fds);
 	use_hard(ex);
+	if (options.flags & PP_PASS_FDS)
+		check_pass_is_closed(ex, fds);
 	if (options.flags & PP_SELF_DISPATCH) {
 		APP_CHECK(pp_submit(ex, task_nothing, NULL, 0, &future) == 0);
 		APP_CHECK(pp_future_add_done_callback(future, ignore, NULL) == 0);
@@ -111,7 +125,7 @@ static int app_closes_all(void *flags)
 
 START_TEST(closefrom_then_own_files)
 {
-	static const unsigned flags[] = { 0, PP_SELF_DISPATCH, PP_MEMFD_ONLY, PP_SHM_ONLY };
+	static const unsigned flags[] = { 0, PP_SELF_DISPATCH, PP_MEMFD_ONLY, PP_SHM_ONLY, PP_PASS_FDS };
 
 	app_run(app_closes_all, (void *)(uintptr_t)&flags[_i]);
 	app_until_processes(0);
@@ -167,14 +181,14 @@ static int app_few_descriptors(void *unused)
 	(void)unused;
 	closefrom(3 + 1);        /* what the test had; one is the report's, or was */
 	APP_CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
-	for (unsigned k = 0; k < 2; k++)
+	for (unsigned k = 0; k < 3; k++)
 		for (int left = 0; left < 16; left++) {
-			int rc = create_with(left, k ? PP_SELF_DISPATCH : 0);
+			int rc = create_with(left, k ? k > 1 ? PP_PASS_FDS : PP_SELF_DISPATCH : 0);
 			APP_CHECK(rc == 0 || rc == -EMFILE);
 			refused += rc == -EMFILE;
 			worked += rc == 0;
 		}
-	APP_CHECK(refused >= 4 && worked >= 8);
+	APP_CHECK(refused >= 6 && worked >= 12);
 	return 0;
 }
 
@@ -266,7 +280,7 @@ static Suite *make_suite(void)
 		return suite;
 	}
 	files = support_tcase(suite, "files");
-	tcase_add_loop_test(files, closefrom_then_own_files, 0, 4);
+	tcase_add_loop_test(files, closefrom_then_own_files, 0, 5);
 	tcase_add_test(files, no_descriptor_at_create);
 	if (geteuid() != 0) {
 		support_skip("no_process_at_create", "only root can become a user of whom there are no other processes");

@@ -7,6 +7,7 @@
 #ifndef PP_WORKER_DOOR_H
 #define PP_WORKER_DOOR_H
 
+#include "passing.h"
 #include "segment.h"
 #include "sysdep.h"
 
@@ -19,6 +20,8 @@ struct pp__boot {
 	int                 parent_pidfd;        /* -1: not to be had; the supervisor looks into /proc */
 	int                 hello_fd;            /* the supervisor says here that it runs, or why not */
 	int                 parent_fds[2];       /* the parent's ends, to be closed here; or -1 */
+	int                 pass_in;             /* -1, or the end from which the supervisor reads: passing.h */
+	struct pp__pass_end pass;                /* and the one into which parent and workers write */
 	int                 bell_fd;             /* -1, or the write end behind pp_executor_fd */
 };
 

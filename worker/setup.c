@@ -68,6 +68,8 @@ int pp__worker_setup(struct pp__self *self, struct pp__supervisor *supervisor)
 	setpgid(0, 0);
 	pthread_mutex_lock(&line->life);
 	close_supervisors(&supervisor->boot);
+	pp__pass_forget(supervisor);
+	self->pass = supervisor->boot.pass;
 	rc = pp__segment_restrict(self->shared);
 	if (rc == 0)
 		rc = stdin_from_null();

@@ -124,17 +124,19 @@ static bool is_finished(struct pp__supervisor *s)
 static void sleep_until_news(struct pp__supervisor *s)
 {
 	int64_t timeout = pp__patrol_timeout(s);
-	struct pollfd fd = { .fd = s->boot.parent_pidfd, .events = POLLIN };
+	struct pollfd fds[] = {
+		{ .fd = s->boot.parent_pidfd, .events = POLLIN }, { .fd = s->boot.pass_in, .events = POLLIN }
+	};
 	struct timespec t;
 	sigset_t mask;
 
-	if (fd.fd < 0 && (timeout < 0 || timeout > PARENT_LOOK_NS))
+	if (fds[0].fd < 0 && (timeout < 0 || timeout > PARENT_LOOK_NS))
 		timeout = PARENT_LOOK_NS;
 	t = (struct timespec){ .tv_sec = timeout / 1000000000, .tv_nsec = timeout % 1000000000 };
 	sigfillset(&mask);
 	sigdelset(&mask, SIGCHLD);
 	sigdelset(&mask, SIGURG);
-	ppoll(&fd, 1, timeout < 0 ? NULL : &t, &mask);
+	ppoll(fds, 2, timeout < 0 ? NULL : &t, &mask);
 	atomic_store(&s->shared->control->supervisor_sleeps, 0);
 }
 
@@ -157,6 +159,7 @@ static void look_around(struct pp__supervisor *s)
 {
 	pp__reap_all(s);
 	serve_requests(s);
+	pp__pass_serve(s);
 	pp__patrol(s);
 	pp__spawn_wanted(s);
 }

@@ -27,6 +27,8 @@ struct pp__child {
 	uint64_t last_tasks;
 };
 
+struct pp__held;
+
 struct pp__supervisor {
 	struct pp__boot boot;            /* a copy: the stack on which it came is not ours to keep, exit(3) may run over it */
 	const struct pp__shared *shared;
@@ -40,6 +42,8 @@ struct pp__supervisor {
 	int64_t  busy_ns;                /* when a worker was last seen busy */
 	uint32_t kill_requests, fd_requests_parent, fd_requests_workers;
 	bool     closing_seen;
+	struct pp__held *held;           /* descriptors whose tasks have not started */
+	uint32_t held_count, held_room;
 };
 
 #define PP__TICK_NS      INT64_C(100000000)      /* while workers are busy: looks for what sends no signal */
@@ -65,6 +69,10 @@ void pp__quarantine(struct pp__supervisor *s, uint32_t entry);
 void pp__kill_worker(struct pp__supervisor *s, uint32_t entry, int signal);
 void pp__kill_strangers(struct pp__supervisor *s);
 bool pp__has_children(const struct pp__supervisor *s);
+
+/* passing.c: reads what parent and workers have sent, and closes what no task will ask for. */
+void pp__pass_serve(struct pp__supervisor *s);
+void pp__pass_forget(struct pp__supervisor *s);          /* in a fresh worker: it is not its own */
 
 /* patrol.c: what needs a look at live workers. */
 void pp__patrol(struct pp__supervisor *s);

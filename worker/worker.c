@@ -142,6 +142,20 @@ static uint64_t await_task(struct pp__self *self, uint32_t *slot)
 	return word;
 }
 
+/* Without its descriptors the function is not called. They are closed before the end is published: whoever hears of it,
+ * and reads the other end of a pipe, finds that its end has come. */
+static int run_with_fds(struct pp__self *self, const struct pp__desc *desc, const void *data)
+{
+	int rc = pp__pass_fetch(self, self->task.slot, self->task.generation);
+
+	if (rc < 0)
+		return pp_raise(&self->task, rc, "its descriptors could not be passed on: %s", pp_strerror(rc));
+	rc = desc->fn(&self->task, data, desc->size);
+	if (pp__is_owner_process(self->mark, self->pid))
+		pp__pass_close_all(self);
+	return rc;
+}
+
 /* Killed before the publish: failed, with the cause. Killed after it: the result stands; the supervisor announces it. */
 static void run(struct pp__self *self, uint32_t slot, uint64_t word)
 {
@@ -161,7 +175,7 @@ static void run(struct pp__self *self, uint32_t slot, uint64_t word)
 	cell->start_ns = (uint64_t)self->now_ns;
 	self->tasks++;
 	atomic_store_explicit(&self->line->tasks, self->tasks, memory_order_relaxed);
-	rc = desc->fn(&self->task, data, desc->size);
+	rc = desc->fd_count ? run_with_fds(self, desc, data) : desc->fn(&self->task, data, desc->size);
 	if (!pp__is_owner_process(self->mark, self->pid))
 		_exit(0);                        /* a child of the task came back from it: the future is not its own */
 	pp__flush_output();

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 #include "layout.h"
+#include "passing.h"
 #include "spin.h"
 #include "units.h"
 
@@ -40,6 +41,9 @@ struct pp__self {
 	uint32_t  requeued_seen;
 	struct pp__spin spin;
 	struct pp__unit_cursor cursor;
+	struct pp__pass_end pass;        /* where it asks for the descriptors of its task */
+	uint32_t  fd_count;
+	struct pp__pass_end fds[PP_TASK_FDS_MAX];
 	_Atomic pid_t dying;             /* the thread that is in the crash handler or the exit hook */
 	struct pp_task task;
 };
@@ -61,6 +65,10 @@ void pp__promote_spare(struct pp__self *self);
 void pp__task_begin(struct pp__self *self, uint32_t slot, uint64_t word);
 void pp__task_end(struct pp_task *task, int rc);
 int  pp__task_code(struct pp_task *task, int rc);        /* how it ended: 0 or the code with which it raised */
+
+/* passing.c: the descriptors of the task that has just started. 0 or negative errno. */
+int  pp__pass_fetch(struct pp__self *self, uint32_t slot, uint32_t generation);
+void pp__pass_close_all(struct pp__self *self);
 
 /* chunk.c: room for the result of an item, as if each were a task of its own. */
 int  pp__chunk_make_room(struct pp_task *task, uint64_t size, unsigned char **place);
