@@ -37,21 +37,6 @@ static void reopen(struct yard *yard, const struct window *window)
 	yard_open(yard, window->seats);
 }
 
-/* Kills whatever it has come to, and forgets about it. */
-static void abandon(struct yard *yard)
-{
-	if (!yard->ex)
-		return;
-	for (uint32_t i = 0; i < yard->ex->segment.shared.header->entries; i++) {
-		pid_t pid = atomic_load(&yard->ex->segment.shared.workers[i].pid);
-		if (pid > 1)
-			kill(pid, SIGKILL);
-	}
-	kill(yard_supervisor(yard), SIGKILL);
-	yard->ex = NULL;
-	yard->count = 0;
-}
-
 /* Brings the process to the point (NULL: to the window's end, which is recorded), and kills it there. */
 static void kill_at(struct yard *yard, const struct window *window, const struct point *point, struct trace *trace)
 {
@@ -94,7 +79,7 @@ static bool trial(struct yard *yard, const struct window *window, const struct p
 	snprintf(yard->where, sizeof yard->where, "killed after %u instructions, at %s, time %u", point ? point->index : 0,
 	         name, point ? point->hit : 0);
 	if (setjmp(yard->failed)) {
-		abandon(yard);
+		yard_abandon(yard);
 		return false;
 	}
 	if (!yard->ex)
@@ -103,15 +88,6 @@ static bool trial(struct yard *yard, const struct window *window, const struct p
 	if (window->fresh)
 		yard_close(yard);
 	return true;
-}
-
-static unsigned faults_of(const struct tally *tally)
-{
-	unsigned n = 0;
-
-	for (int i = 0; i < FAULTS; i++)
-		n += tally->faults[i];
-	return n;
 }
 
 static void try_window(const struct window *window, struct tally *tally, int cpu)
@@ -129,7 +105,7 @@ static void try_window(const struct window *window, struct tally *tally, int cpu
 		return;
 	tally->steps = trace.n;
 	points = trace_points(&trace, full ? UINT_MAX : window->own, full ? UINT_MAX : window->others, &seed, &count);
-	for (unsigned i = 0; points && i < count && faults_of(tally) < MAX_FAULTS; i++) {
+	for (unsigned i = 0; points && i < count && tally_faults(tally) < MAX_FAULTS; i++) {
 		tally->points++;
 		*(points[i].own ? &tally->own : &tally->outside) += 1;
 		yard.reached = false;
@@ -145,14 +121,6 @@ static void try_window(const struct window *window, struct tally *tally, int cpu
 	trace_free(&trace);
 }
 
-static const char *state_name(int state)
-{
-	static const char *const names[PP__STATES] = { "free", "ready", "claimed", "running", "stopping", "stopping",
-	                                               "done", "died", "killed", "cancelled", "broken" };
-
-	return names[state];
-}
-
 static void print_tally(const char *name, const struct tally *tally, double seconds)
 {
 	printf("%s: %u points (%u in own code, %u in libraries) of %u instructions, %u not reached, %.1f s:", name,
@@ -160,7 +128,7 @@ static void print_tally(const char *name, const struct tally *tally, double seco
 	for (int state = 0; state < PP__STATES; state++)
 		for (int kind = 0; kind <= PP_BROKEN; kind++)
 			if (tally->fates[state][kind])
-				printf(" %s>%s %u", state_name(state), pp_kind_name(kind), tally->fates[state][kind]);
+				printf(" %s>%s %u", yard_state_name(state), pp_kind_name(kind), tally->fates[state][kind]);
 	printf("\n");
 	fflush(stdout);
 }
@@ -222,7 +190,7 @@ static void finish(struct running *running, struct tally *sum, int status)
 		printf("%s: ended by signal %d\n", running->window->name, WTERMSIG(status));
 		tally->faults[HUNG]++;
 	}
-	if (!tally->points && !faults_of(tally))
+	if (!tally->points && !tally_faults(tally))
 		tally->faults[WRONG]++;          /* it has tried nothing */
 	print_tally(running->window->name, tally, since(&running->started));
 	add_tally(sum, tally);
@@ -285,5 +253,5 @@ int main(int argc, char **argv)
 		return 1;
 	run_all(windows, n, tallies, &sum);
 	print_summary(&sum, n);
-	return faults_of(&sum) ? 1 : 0;
+	return tally_faults(&sum) ? 1 : 0;
 }

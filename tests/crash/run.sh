@@ -15,6 +15,7 @@ set -uo pipefail
 table="
 kills           80
 mutants         80
+schedules       15
 calls           15
 storm           10
 lockout          5
@@ -42,6 +43,8 @@ item_mutants() {
 		"$src"/tests/crash/mutants/*.patch | sort -u) || return
 	TOP_SRCDIR=$src TOP_BUILDDIR=$build bash "$src/tests/crash/mutants.sh"
 }
+
+item_schedules() { need tests/crash/schedules && "$build/tests/crash/schedules" "$1"; }
 
 # Sums up the lines of its configurations.
 item_calls() {

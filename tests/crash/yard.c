@@ -204,7 +204,7 @@ uint32_t yard_newborn(struct yard *yard)
 	yard_fault(yard, WRONG, "no worker is being started");
 }
 
-static bool has_ended(void *part)
+bool yard_has_ended(void *part)
 {
 	return pp__state_is_end(pp__word_state(yard_word(part)));
 }
@@ -298,7 +298,7 @@ void yard_forget(struct yard *yard)
 void yard_judge(struct yard *yard)
 {
 	for (unsigned i = 0; i < yard->count; i++)
-		if (!yard_until(has_ended, &yard->parts[i]))
+		if (!yard_until(yard_has_ended, &yard->parts[i]))
 			yard_fault(yard, HUNG, "part %u does not end", i);
 	for (unsigned i = 0; i < yard->count; i++)
 		if (!yard_until(is_told, &yard->parts[i]))
@@ -360,4 +360,35 @@ void yard_close(struct yard *yard)
 	books_check_gone(yard);
 	yard->ex = NULL;
 	pp_executor_free(ex);
+}
+
+unsigned tally_faults(const struct tally *tally)
+{
+	unsigned n = 0;
+
+	for (int i = 0; i < FAULTS; i++)
+		n += tally->faults[i];
+	return n;
+}
+
+const char *yard_state_name(int state)
+{
+	static const char *const names[PP__STATES] = { "free", "ready", "claimed", "running", "stopping", "stopping",
+	                                               "done", "died", "killed", "cancelled", "broken" };
+
+	return names[state];
+}
+
+void yard_abandon(struct yard *yard)
+{
+	if (!yard->ex)
+		return;
+	for (uint32_t i = 0; i < yard->ex->segment.shared.header->entries; i++) {
+		pid_t pid = atomic_load(&yard->ex->segment.shared.workers[i].pid);
+		if (pid > 1)
+			kill(pid, SIGKILL);
+	}
+	kill(yard_supervisor(yard), SIGKILL);
+	yard->ex = NULL;
+	yard->count = 0;
 }

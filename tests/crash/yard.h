@@ -60,6 +60,7 @@ bool yard_is_right(const struct job *job, const pp_outcome *outcome);
 void yard_prepare(int cpu);                      /* once in the process: its CPU, the jobs' bytes and counters */
 void yard_open(struct yard *yard, unsigned seats);
 void yard_close(struct yard *yard);              /* asserts that shutdown ends and leaves no process */
+void yard_abandon(struct yard *yard);            /* kills whatever it has come to, and forgets about it */
 _Noreturn void yard_fault(struct yard *yard, enum fault fault, const char *format, ...) PP_FORMAT(3, 4);
 
 /* Until nothing moves: all deaths are buried, every seat and the spare sleep. Then the books must balance. */
@@ -88,6 +89,9 @@ struct piece { const void *at; size_t size; };
 #define YARD_PIECES (4 + 3 * YARD_PARTS)
 unsigned yard_pieces(const struct yard *yard, struct piece *pieces);
 
+bool yard_has_ended(void *part);               /* a struct part; for yard_until */
+unsigned tally_faults(const struct tally *tally);
+const char *yard_state_name(int state);
 int64_t yard_now_ms(void);
 bool yard_until(bool (*condition)(void *), void *context);       /* false: not within the guard */
 
