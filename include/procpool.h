@@ -113,6 +113,8 @@ typedef struct pp_options {              /* no implicit padding; grows at the en
 	pp_fn      *finalizer;           /* runs last in a worker that ends in good order; its data is the initializer's */
 	pp_log_fn  *log;                 /* NULL: no log */
 	void       *log_context;
+	uint64_t    max_bytes;           /* of arguments (but small ones) and blocks that were not freed, beyond which submit
+	                                    waits; each counts in multiples of 64; 0: no bound but memory */
 } pp_options;
 
 #ifdef __cplusplus
@@ -208,7 +210,7 @@ PP_API int  pp_executor_dispatch(pp_executor *executor, unsigned max);
 typedef struct pp_task_options {         /* no implicit padding; grows at the end only */
 	size_t      size;                /* sizeof(pp_task_options) */
 	const char *name;                /* copied, 63 bytes are kept; NULL: "" */
-	int64_t     submit_timeout_ms;   /* when max_pending is reached: 0: waits for ever; PP_NONE: -EAGAIN at once */
+	int64_t     submit_timeout_ms;   /* when max_pending or max_bytes is reached: 0: waits for ever; PP_NONE: -EAGAIN at once */
 	const int  *fds;                 /* open descriptors for the task; NULL when fd_count is 0 */
 	uint32_t    fd_count;            /* at most PP_TASK_FDS_MAX */
 	uint32_t    reserved;            /* 0 */
@@ -228,7 +230,8 @@ extern "C" {
  * size is 0. future may be NULL: the task then runs detached. After a failure *future is NULL and nothing was queued.
  * fn must be code that the workers have: in the program or in a library loaded before pp_executor_create.
  * 0; -EINVAL (NULL, bad options); -ENOMEM (private or shared address space), -ENOSPC (shared memory is full);
- * -EAGAIN (max_pending is reached, and the options, or being in a callback, forbid to wait); -ETIMEDOUT (it was not
+ * -ENOSPC also for an argument larger than max_bytes; an argument counts until its future is freed;
+ * -EAGAIN (max_pending or max_bytes is reached, and the options, or being in a callback, forbid to wait); -ETIMEDOUT (it was not
  * undercut in time); -ESHUTDOWN; -EPIPE (the pool is broken); -ECHILD (forked child or worker); -EFAULT (fn is not code
  * that the workers have). With descriptors also -ENOTSUP (no PP_PASS_FDS), -EBADF (one is not open), -EMFILE (more than
  * PP_TASK_FDS_MAX), -ENOTCONN (the application has closed the executor's own), -EINVAL (one of a kind that cannot be
@@ -262,7 +265,8 @@ enum pp_block_flags { PP_BLOCK_MUTABLE = 1u << 0 };      /* tasks may write it *
 
 /* size may be 0. Its bytes are undefined at first, and aligned to 64 bytes. Written by the parent until the first submit;
  * later only with a lock-step of the caller's own, because tasks may read at the same time.
- * 0; -EINVAL (NULL, unknown flags); -ENOMEM, -ENOSPC, -ESHUTDOWN, -EPIPE, -ECHILD as of pp_submit. *block is NULL after
+ * 0; -EINVAL (NULL, unknown flags); -EAGAIN (max_bytes is reached; it does not wait); -ENOMEM, -ENOSPC, -ESHUTDOWN,
+ * -EPIPE, -ECHILD as of pp_submit. *block is NULL after
  * a failure. */
 PP_CHECK PP_API int pp_block_create(pp_executor *executor, size_t size, unsigned flags, pp_block **block);
 PP_API void    *pp_block_data(pp_block *block);

@@ -33,9 +33,9 @@ static int take_place(pp_block *block)
 		return -EPIPE;
 	if (atomic_load_explicit(&ex->holds_room, memory_order_relaxed))
 		pp__slots_harvest(ex);
-	offset = pp__arguments_take(area_of(block), &ex->segment, block->size, &block->place);
+	offset = pp__room_take(ex, area_of(block), block->size, &block->place);
 	if (offset < 0)
-		return (int)offset;
+		return offset == PP__ROOM_IS_SHORT ? -EAGAIN : (int)offset;
 	block->offset = (uint64_t)offset;
 	ex->taken++;
 	return 0;
@@ -148,13 +148,17 @@ void pp__block_drop(pp_block *block)
 void pp_block_free(pp_block *block)
 {
 	pp_executor *ex;
+	bool awaited;
 
 	if (!usable(block) || atomic_fetch_sub(&block->refs, 1) != 1)
 		return;
 	ex = block->executor;
 	pthread_mutex_lock(&ex->submit_lock);
 	destroy(block);
+	awaited = atomic_load(&ex->room_waiters) != 0;
 	pthread_mutex_unlock(&ex->submit_lock);
+	if (awaited)
+		pp__room_tell(ex);
 	if (atomic_load(&pp__orphans))
 		pp__orphan_visit(ex);
 }

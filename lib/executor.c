@@ -193,6 +193,7 @@ static int make_private(pp_executor **made, const pp_options *o)
 	ex->max_workers = (uint32_t)o->max_workers;
 	ex->flags = o->flags;
 	ex->max_pending = o->max_pending;
+	ex->max_bytes = o->max_bytes;
 	ex->log = o->log;
 	ex->log_context = o->log_context;
 	ex->segment.fd = -1;

@@ -11,7 +11,7 @@
 #define KNOWN_FLAGS (PP_START_ALL | PP_SELF_DISPATCH | PP_MEMFD_ONLY | PP_SHM_ONLY | PP_PASS_FDS)
 #define DEFAULT_START_ATTEMPTS 3
 
-static_assert(sizeof(pp_options) == 88, "no implicit padding");
+static_assert(sizeof(pp_options) == 96, "no implicit padding");
 static_assert(sizeof(pp_task_options) == 40, "no implicit padding");
 static_assert(sizeof(pp_map_options) == 48, "no implicit padding");
 

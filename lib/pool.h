@@ -115,6 +115,8 @@ struct pp_executor {
 	pp_executor        *next;        /* in the list of all */
 	uint32_t            max_workers, flags;
 	uint64_t            max_pending;
+	uint64_t            max_bytes;
+	_Atomic uint32_t    room_waiters;        /* threads that wait for some of them */
 	pp_log_fn          *log;
 	void               *log_context;
 	struct pp__code    *code;        /* what the workers have, as of create */
@@ -194,6 +196,14 @@ pp_future *pp__future_at(const pp_executor *executor, uint32_t slot);    /* NULL
 
 /* block.c */
 void pp__block_drop(pp_block *block);                                    /* a task's reference; submit_lock held */
+
+/* room.c */
+#define PP__ROOM_IS_SHORT (-EOVERFLOW)   /* of max_bytes, now; does not leave the library */
+/* As pp__arguments_take, within max_bytes; -ENOSPC also where it never fits. submit_lock held. */
+int64_t pp__room_take(pp_executor *executor, struct pp__arguments *area, uint64_t size, uint32_t *place);
+/* No lock held. 0: try again; -EAGAIN, -ETIMEDOUT. */
+int     pp__room_await(pp_executor *executor, const pp_task_options *options, int64_t deadline);
+void    pp__room_tell(pp_executor *executor);
 
 /* submit.c */
 int  pp__submit(pp_executor *executor, const pp_task_options *options, pp_fn *fn, const struct pp__input *input,

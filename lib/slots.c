@@ -246,6 +246,7 @@ static void push_returned(pp_executor *ex, pp_future *future, uint64_t word, con
 {
 	enum pp__state state = pp__word_state(word);
 	uint32_t below = atomic_load(&ex->returned);
+	bool awaited = atomic_load(&ex->room_waiters) != 0;      /* then the executor cannot go meanwhile */
 
 	if (state != PP__CANCELLED && (state != PP__DONE || cell->size > PP__EXTENSION) && !is_dying(ex, word)) {
 		if (atomic_load_explicit(&future->passed, memory_order_acquire))
@@ -258,6 +259,8 @@ static void push_returned(pp_executor *ex, pp_future *future, uint64_t word, con
 	do
 		future->next_free = below;
 	while (!atomic_compare_exchange_weak(&ex->returned, &below, future->slot + 1));
+	if (awaited)
+		pp__room_tell(ex);
 }
 
 void pp__future_recycle(pp_future *future)

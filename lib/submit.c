@@ -53,7 +53,7 @@ static bool raise_wanted(pp_executor *ex)
 static int64_t place(pp_executor *ex, pp_future *future, const struct pp__input *in)
 {
 	if (!in->block)
-		return pp__arguments_take(&ex->arguments, &ex->segment, in->size, &future->place);
+		return pp__room_take(ex, &ex->arguments, in->size, &future->place);
 	future->block = pp_block_ref(in->block);
 	return (int64_t)(in->block->offset + in->offset);
 }
@@ -220,10 +220,15 @@ static void note_cpu(pp_executor *ex)
 		atomic_store_explicit(noted, cpu, memory_order_relaxed);
 }
 
+static bool may_wait(const pp_executor *ex, const pp_task_options *o)
+{
+	return o->fd_count || ex->max_bytes;
+}
+
 static int submit(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const struct pp__input *in,
                   pp_future **future)
 {
-	int64_t deadline = o->fd_count && o->submit_timeout_ms ? pp__deadline_ns(o->submit_timeout_ms) : PP__NEVER;
+	int64_t deadline = may_wait(ex, o) && o->submit_timeout_ms ? pp__deadline_ns(o->submit_timeout_ms) : PP__NEVER;
 	pp_future *made = NULL;
 	bool nudge = false;
 	int rc;
@@ -233,7 +238,8 @@ static int submit(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const st
 		drain_if_short(ex);
 		rc = enqueue(ex, o, fn, in, future == NULL, &made, &nudge);
 		pthread_mutex_unlock(&ex->submit_lock);
-	} while (rc == PASS_IS_FULL && (rc = await_pass(ex, o, deadline)) == 0);
+	} while ((rc == PASS_IS_FULL && (rc = await_pass(ex, o, deadline)) == 0)
+	         || (rc == PP__ROOM_IS_SHORT && (rc = pp__room_await(ex, o, deadline)) == 0));
 	if (rc < 0)
 		return rc;
 	if (future)

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+/* Section 4 of the contract: the bound on the bytes of arguments and blocks. */
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include "support.h"
+
+#define KIB     ((size_t)1024)
+#define BOUND   (256 * KIB)
+#define PART    (100 * KIB)      /* two fit, three do not */
+
+static unsigned char bytes[BOUND + 1];
+
+static pp_executor *bounded(void)
+{
+	pp_options options = support_options(2);
+
+	options.max_bytes = BOUND;
+	return support_create(&options);
+}
+
+static int submit_within(pp_executor *ex, size_t size, int64_t timeout_ms, pp_future **future)
+{
+	pp_task_options options = PP_TASK_OPTIONS_INIT;
+
+	options.submit_timeout_ms = timeout_ms;
+	return pp_submit_with(ex, &options, task_echo, bytes, size, future);
+}
+
+static void fill_up(pp_executor *ex, pp_future **futures)
+{
+	for (int i = 0; i < 2; i++) {
+		ck_assert_int_eq(submit_within(ex, PART, PP_NONE, &futures[i]), 0);
+		support_assert_returned(futures[i], bytes, PART);
+	}
+}
+
+START_TEST(max_bytes_never_fits)
+{
+	pp_executor *ex = bounded();
+	pp_future *future;
+	pp_block *block;
+
+	ck_assert_int_eq(pp_submit(ex, task_echo, bytes, BOUND + 1, &future), -ENOSPC);
+	ck_assert_ptr_null(future);
+	ck_assert_int_eq(pp_block_create(ex, BOUND + 1, 0, &block), -ENOSPC);
+	ck_assert_ptr_null(block);
+	ck_assert_int_eq(pp_submit(ex, task_echo, bytes, BOUND, &future), 0);
+	support_assert_returned(future, bytes, BOUND);
+	pp_future_free(future);
+	pp_executor_free(ex);
+}
+END_TEST
+
+START_TEST(max_bytes_eagain)
+{
+	pp_executor *ex = bounded();
+	pp_future *futures[2], *third;
+	pp_block *block;
+
+	fill_up(ex, futures);
+	ck_assert_int_eq(submit_within(ex, PART, PP_NONE, &third), -EAGAIN);
+	ck_assert_int_eq(submit_within(ex, PART, 20, &third), -ETIMEDOUT);
+	ck_assert_ptr_null(third);
+	ck_assert_int_eq(pp_block_create(ex, PART, 0, &block), -EAGAIN);
+	ck_assert_int_eq(submit_within(ex, 8, PP_NONE, &third), 0);      /* a small one needs no room */
+	pp_future_free(third);
+	pp_future_free(futures[0]);
+	ck_assert_int_eq(pp_block_create(ex, PART, PP_BLOCK_MUTABLE, &block), 0);
+	ck_assert_int_eq(submit_within(ex, PART, PP_NONE, &third), -EAGAIN);
+	pp_block_free(block);
+	ck_assert_int_eq(submit_within(ex, PART, PP_NONE, &third), 0);
+	support_assert_returned(third, bytes, PART);
+	pp_future_free(third);
+	pp_future_free(futures[1]);
+	pp_executor_free(ex);
+}
+END_TEST
+
+struct submitter { pp_executor *ex; pp_future *future; atomic_bool freed; bool freed_before; int rc; };
+
+static void *submitter_main(void *submitter_)
+{
+	struct submitter *s = submitter_;
+
+	s->rc = submit_within(s->ex, PART, 0, &s->future);
+	s->freed_before = s->freed;
+	return NULL;
+}
+
+START_TEST(max_bytes_waits)
+{
+	struct submitter s = { .ex = bounded() };
+	pp_future *futures[2];
+	pthread_t thread;
+
+	fill_up(s.ex, futures);
+	ck_assert_int_eq(pthread_create(&thread, NULL, submitter_main, &s), 0);
+	s.freed = true;
+	pp_future_free(futures[1]);
+	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+	ck_assert_int_eq(s.rc, 0);
+	ck_assert(s.freed_before);
+	support_assert_returned(s.future, bytes, PART);
+	pp_future_free(s.future);
+	pp_future_free(futures[0]);
+	pp_executor_free(s.ex);
+}
+END_TEST
+
+/* Nobody frees a detached one: its room comes back by itself, also to a thread that waits for it. */
+START_TEST(max_bytes_of_detached)
+{
+	pp_executor *ex = bounded();
+	pp_future *last;
+
+	for (int i = 0; i < 200; i++)
+		ck_assert_int_eq(submit_within(ex, PART, SUPPORT_GUARD_MS, NULL), 0);
+	ck_assert_int_eq(submit_within(ex, PART, SUPPORT_GUARD_MS, &last), 0);
+	support_assert_returned(last, bytes, PART);
+	pp_future_free(last);
+	pp_executor_free(ex);
+}
+END_TEST
+
+static Suite *make_suite(void)
+{
+	Suite *suite = suite_create("room");
+	TCase *bound = support_tcase(suite, "bound");
+
+	memset(bytes, 7, sizeof bytes);
+	tcase_add_test(bound, max_bytes_never_fits);
+	tcase_add_test(bound, max_bytes_eagain);
+	tcase_add_test(bound, max_bytes_waits);
+	tcase_add_test(bound, max_bytes_of_detached);
+	return suite;
+}
+
+SUPPORT_MAIN(make_suite)
