@@ -89,21 +89,28 @@ static void requeue(struct pp__supervisor *s, uint32_t slot)
 	}
 }
 
-/* The supervisor's stack of ends that nobody else will announce. A slot is on it at most once. */
-static void notice(struct pp__supervisor *s, uint32_t slot)
+/* Somebody has asked to hear of the next end, or nobody does any more. */
+static void ring(struct pp__supervisor *s)
+{
+	atomic_store(&s->shared->control->armed, 0);
+	sem_post(&s->shared->control->bell);
+	atomic_fetch_add(&s->shared->control->fd_requests, 1);
+}
+
+/* The supervisor's stack of ends that nobody else will announce. A slot is on it at most once. word is the end that is
+ * meant: the slot may be another task's by now, if the dead had announced it. */
+static void notice(struct pp__supervisor *s, uint32_t slot, uint64_t word)
 {
 	struct pp__control *c = s->shared->control;
 	struct pp__cell *cell = s->shared->cells + slot;
 	uint32_t below = atomic_load(&c->notices);
 
-	if (atomic_exchange(&cell->noticed, pp__word_generation(pp__slot_look(cell)) + 1) == 0) {
+	if (atomic_exchange(&cell->noticed, pp__word_generation(word) + 1) == 0) {
 		do
 			atomic_store(&cell->notice_link, below);
 		while (!atomic_compare_exchange_weak(&c->notices, &below, slot + 1));
 	}
-	atomic_store(&c->armed, 0);
-	sem_post(&c->bell);
-	atomic_fetch_add(&c->fd_requests, 1);
+	ring(s);
 }
 
 static void describe_death(struct pp__cell *cell, const struct pp__child *child, const siginfo_t *info)
@@ -148,10 +155,11 @@ static void settle(struct pp__supervisor *s, uint32_t entry, const siginfo_t *in
 	if (word & PP__WANT_WAKE)
 		sem_post(&cell->wake);
 	if (word & PP__WANT_PUSH)
-		notice(s, slot);
+		notice(s, slot, word);
 }
 
-/* Whoever the dead was about to wake sleeps on with no bit set; a token more does no harm. */
+/* Whoever the dead was about to wake sleeps on with no bit set; a token more does no harm. So does the parent, if the dead
+ * has taken its request for the bell, and the slot that this was for has been found and used again since. */
 static void wake_again(struct pp__supervisor *s, uint32_t entry)
 {
 	struct pp__control *c = s->shared->control;
@@ -162,6 +170,8 @@ static void wake_again(struct pp__supervisor *s, uint32_t entry)
 		if (s->children[i].pid && !(atomic_load(&c->sleepers[i / 64]) & UINT64_C(1) << i % 64))
 			pp__wake_worker(s->shared, i);
 	pp__wake_one(s->shared);
+	if (!atomic_load(&c->armed))
+		ring(s);
 }
 
 static void count_failure(struct pp__supervisor *s, uint32_t entry, uint32_t phase, const siginfo_t *info)

@@ -202,10 +202,12 @@ static bool start_one(struct pp__supervisor *s, int32_t seat)
 static bool promote(struct pp__supervisor *s, int32_t seat)
 {
 	uint32_t spare = atomic_exchange(&s->shared->control->spare, 0);
+	int32_t none = -1;
 
 	if (!spare || spare > s->shared->header->entries || !is_live(s, spare - 1))
 		return false;
-	atomic_store(&s->shared->workers[spare - 1].seat, seat);
+	if (!atomic_compare_exchange_strong(&s->shared->workers[spare - 1].seat, &none, seat))
+		return false;            /* a dying worker was faster, with its own */
 	pp__wake_worker(s->shared, spare - 1);
 	return true;
 }
@@ -223,6 +225,15 @@ static void seat_the_lost(struct pp__supervisor *s)
 		atomic_store(&s->shared->control->spare, i + 1);
 		return;
 	}
+}
+
+/* One that was found without a seat may have been about to get one: then it is no spare. */
+static void forget_seated_spare(struct pp__supervisor *s)
+{
+	uint32_t spare = atomic_load(&s->shared->control->spare);
+
+	if (spare && spare <= s->shared->header->entries && seat_of(s, spare - 1) >= 0)
+		atomic_compare_exchange_strong(&s->shared->control->spare, &spare, 0);
 }
 
 static unsigned wanted(const struct pp__supervisor *s)
@@ -245,9 +256,13 @@ void pp__spawn_wanted(struct pp__supervisor *s)
 	seat_the_lost(s);
 	while (pp__seated(s) < wanted(s)) {
 		int32_t seat = free_seat(s);
-		if (seat < 0 || (!promote(s, seat) && (!may_start(s) || !start_one(s, seat))))
+		/* One that is handed on while this looks may be seen with nobody once, but not twice (promote.c). */
+		if (seat < 0 || free_seat(s) != seat)
+			break;
+		if (!promote(s, seat) && (!may_start(s) || !start_one(s, seat)))
 			break;
 	}
+	forget_seated_spare(s);
 	if (s->wants_spare && !atomic_load(&s->shared->control->spare) && may_start(s)
 	    && !atomic_load(&s->shared->header->closing))
 		start_one(s, -1);

@@ -16,6 +16,7 @@ table="
 kills           80
 mutants         80
 schedules       15
+model           25
 calls           15
 storm           10
 lockout          5
@@ -45,6 +46,8 @@ item_mutants() {
 }
 
 item_schedules() { need tests/crash/schedules && "$build/tests/crash/schedules" "$1"; }
+
+item_model() { bash "$src/model/check.sh" "$1"; }
 
 # Sums up the lines of its configurations.
 item_calls() {
