@@ -13,6 +13,7 @@
 #include <stdio_ext.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 #include "ring.h"
@@ -140,6 +141,20 @@ static void sleep_until_news(struct pp__supervisor *s)
 	atomic_store(&s->shared->control->supervisor_sleeps, 0);
 }
 
+/* A stranger's own children become ours when it is dead, which takes a moment: until there is no child of any kind. */
+static void end_strangers(struct pp__supervisor *s, int64_t deadline)
+{
+	siginfo_t info;
+
+	do {
+		pp__kill_strangers(s);
+		pp__reap_all(s);
+		if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0)
+			return;
+		poll(NULL, 0, 1);
+	} while (pp__now_ns() < deadline);
+}
+
 /* The parent has gone: nothing of the executor may stay. Bounded, for what cannot be killed. */
 static void end_everything(struct pp__supervisor *s)
 {
@@ -151,8 +166,7 @@ static void end_everything(struct pp__supervisor *s)
 		if (pp__has_children(s))
 			poll(NULL, 0, 1);
 	}
-	pp__kill_strangers(s);
-	pp__reap_all(s);
+	end_strangers(s, deadline);
 }
 
 static void look_around(struct pp__supervisor *s)
@@ -210,8 +224,7 @@ int pp__supervisor_main(const struct pp__boot *boot)
 			return 0;
 		}
 	}
-	pp__kill_strangers(&s);
-	pp__reap_all(&s);
+	end_strangers(&s, pp__now_ns() + PP__UNKILLABLE_NS);
 	atomic_store(&s.shared->control->finished, 1);
 	ring_fd(&s);
 	pp__segment_forget(&boot->segment);
