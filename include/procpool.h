@@ -96,8 +96,25 @@ enum pp_flags {                          /* pp_options.flags */
 	PP_SELF_DISPATCH = 1u << 1,      /* no dispatcher thread: callbacks run in pp_executor_dispatch only */
 	PP_MEMFD_ONLY    = 1u << 2,      /* shared memory from memfd_create(2): not bounded by the size of /dev/shm */
 	PP_SHM_ONLY      = 1u << 3,      /* shared memory from /dev/shm or not at all: none or a full one is -ENOSPC */
-	PP_PASS_FDS      = 1u << 4       /* tasks may be given descriptors; the executor keeps one of its own open for that */
+	PP_PASS_FDS      = 1u << 4,      /* tasks may be given descriptors; the executor keeps one of its own open for that */
+	PP_PIN_EACH      = 1u << 5       /* each worker runs on one CPU: that of its index in cpus, modulo cpu_count */
 };
+
+/*
+ * What a worker process may use, as setrlimit(2) has it, for all that it does in its life and not for each task (with
+ * max_tasks_per_worker 1 that is the same). 0: as inherited; PP_NONE: nothing; a hard limit that is lower stays. What
+ * goes beyond is an error in the task, or its end: malloc returns NULL, open fails with EMFILE; file_size ends it by
+ * SIGXFSZ, cpu_seconds by SIGXCPU, and a second later, where that is blocked, by SIGKILL.
+ */
+typedef struct pp_limits {
+	int64_t     address_space;       /* bytes beyond what a worker starts with, which is what the library has reserved and
+	                                    what the program had mapped */
+	int64_t     data;                /* bytes of private memory, including what is inherited */
+	int64_t     cpu_seconds;
+	int64_t     file_size;           /* bytes */
+	int64_t     open_files;          /* descriptor numbers below this, including those inherited */
+	int64_t     core_size;           /* bytes; PP_NONE also where core_pattern(5) names a program */
+} pp_limits;
 
 typedef struct pp_options {              /* no implicit padding; grows at the end only */
 	size_t      size;                /* sizeof(pp_options); see PP_OPTIONS_INIT */
@@ -115,6 +132,14 @@ typedef struct pp_options {              /* no implicit padding; grows at the en
 	void       *log_context;
 	uint64_t    max_bytes;           /* of arguments (but small ones) and blocks that were not freed, beyond which submit
 	                                    waits; each counts in multiples of 64; 0: no bound but memory */
+	/* What workers have around them; each but nice: NULL or 0 is what the caller has as of create. */
+	const char *name;                /* as ps(1) and top(1) show it: 15 bytes are kept; NULL: "procpool" */
+	const char *working_directory;
+	const char *const *environment;  /* "NAME=value", the last is NULL */
+	const int32_t *cpus;             /* numbers of CPUs on which they run; one that has none of them cannot be started */
+	uint32_t    cpu_count;
+	int32_t     nice;                /* -39 to 39, added to the caller's; below 0 takes a privilege to be started at all */
+	pp_limits   limits;
 } pp_options;
 
 #ifdef __cplusplus
@@ -137,18 +162,21 @@ extern "C" {
  * is for the parent to decide); no signal is blocked; each is the leader of its own process group. Exit handlers of the
  * application never run in them, but for those of at_quick_exit when a task calls quick_exit. They end with
  * the executor, and at the latest, by SIGKILL and with all their descendants, when the parent process ends or is
- * killed: what waits then is dropped and what runs is killed, so call pp_executor_shutdown first.
+ * killed: what waits then is dropped and what runs is killed, so call pp_executor_shutdown first. When memory runs
+ * short the kernel takes a worker before anything else of the program: their oom_score_adj is 800 at least, the
+ * supervisor's 200 above the caller's, which stays as it is.
  *
  * The pool is broken when no worker can be started any more: with no other alive, fork or the setting up of what
- * was forked fails start_attempts times in a row; the initializer crashes so often in a row, or returns an error while
- * no other worker lives; or the supervisor is gone. Then every future not done ends as PP_BROKEN, and every later submit
- * is -EPIPE. Deaths of workers elsewhere never break the pool.
+ * was forked (no such working_directory, say) fails start_attempts times in a row; the initializer crashes so often in
+ * a row, or returns an error while no other worker lives; or the supervisor is gone. Then every future not done ends as
+ * PP_BROKEN, and every later submit is -EPIPE. Deaths of workers elsewhere never break the pool.
  *
  * options may be NULL. *executor is NULL after a failure, and nothing is left behind.
  * 0; -EINVAL (executor NULL; an option out of its range, a flag or a field that this version does not know, an
  * initializer outside the known code); -ENOMEM; -ENOSPC (shared memory is full); -EFBIG (RLIMIT_FSIZE is below what the
  * shared memory needs); -EMFILE, -ENFILE (no descriptor); -EAGAIN (no process or no memory for one); -ECANCELED
- * (PP_START_ALL, and the initializer failed); -EPIPE (the supervisor died while starting); -ECHILD (in a worker).
+ * (PP_START_ALL, and the initializer failed; where a worker cannot be given its surroundings, what that failed with); -EPIPE (the
+ * supervisor died while starting); -ECHILD (in a worker).
  */
 PP_CHECK PP_API int pp_executor_create(pp_executor **executor, const pp_options *options);
 

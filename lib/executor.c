@@ -248,7 +248,7 @@ static int make(pp_executor *ex, const pp_options *o)
 	pthread_mutex_lock(&list_lock);
 	rc = make_shared(ex, o);
 	if (rc == 0)
-		rc = pp__executor_start(ex);
+		rc = pp__executor_start(ex, o);
 	if (rc == 0) {
 		ex->next = list;
 		list = ex;

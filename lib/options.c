@@ -8,10 +8,13 @@
 #include <string.h>
 #include "pool.h"
 
-#define KNOWN_FLAGS (PP_START_ALL | PP_SELF_DISPATCH | PP_MEMFD_ONLY | PP_SHM_ONLY | PP_PASS_FDS)
+#define KNOWN_FLAGS (PP_START_ALL | PP_SELF_DISPATCH | PP_MEMFD_ONLY | PP_SHM_ONLY | PP_PASS_FDS \
+                     | PP_PIN_EACH)
 #define DEFAULT_START_ATTEMPTS 3
+#define MAX_NICE 39                      /* from one end to the other */
 
-static_assert(sizeof(pp_options) == 96, "no implicit padding");
+static_assert(sizeof(pp_options) == 184, "no implicit padding");
+static_assert(sizeof(pp_limits) == 48, "no implicit padding");
 static_assert(sizeof(pp_task_options) == 40, "no implicit padding");
 static_assert(sizeof(pp_map_options) == 48, "no implicit padding");
 
@@ -38,6 +41,30 @@ static int32_t default_workers(void)
 	return n < 1 ? 1 : n > (int)PP__MAX_WORKERS ? (int32_t)PP__MAX_WORKERS : n;
 }
 
+static bool limits_are_valid(const pp_limits *limits)
+{
+	const int64_t all[] = { limits->address_space, limits->data, limits->cpu_seconds, limits->file_size,
+	                        limits->open_files, limits->core_size };
+
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+		if (all[i] < PP_NONE)
+			return false;
+	return true;
+}
+
+/* What can be seen of it here. Whether there is such a directory, or such a CPU, the first worker will find out. */
+static bool surroundings_are_valid(const pp_options *o)
+{
+	if (!o->cpus != !o->cpu_count || o->nice < -MAX_NICE || o->nice > MAX_NICE)
+		return false;
+	for (uint32_t i = 0; i < o->cpu_count; i++)
+		if (o->cpus[i] < 0 || o->cpus[i] >= CPU_SETSIZE)
+			return false;
+	if ((o->name && !*o->name) || (o->working_directory && !*o->working_directory))
+		return false;
+	return limits_are_valid(&o->limits);
+}
+
 int pp__options_read(pp_options *to, const pp_options *from)
 {
 	static const pp_options defaults = PP_OPTIONS_INIT;
@@ -54,7 +81,7 @@ int pp__options_read(pp_options *to, const pp_options *from)
 		return -EINVAL;
 	if (to->max_workers < 0 || to->max_workers > (int32_t)PP__MAX_WORKERS)
 		return -EINVAL;
-	if (!to->initializer_data && to->initializer_size)
+	if ((!to->initializer_data && to->initializer_size) || !surroundings_are_valid(to))
 		return -EINVAL;
 	if (to->max_workers == 0)
 		to->max_workers = default_workers();

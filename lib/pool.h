@@ -249,7 +249,8 @@ void pp__pool_break(pp_executor *executor, int code, const char *text);  /* ever
 void pp__log_news(pp_executor *executor);        /* no lock held */
 
 /* start.c */
-int  pp__executor_start(pp_executor *executor);          /* forks the supervisor; 0 or negative errno */
+/* Forks the supervisor; 0 or negative errno. */
+int  pp__executor_start(pp_executor *executor, const pp_options *options);
 extern _Thread_local bool pp__forking;           /* this thread is in there, and holds what before_fork would take */
 
 /* executor.c */

@@ -85,10 +85,10 @@ static int await_hello(pid_t between, int fd, pid_t *supervisor)
 	return hello.error;
 }
 
-static int fork_supervisor(pp_executor *ex, int bell_fd, int pass_in)
+static int fork_supervisor(pp_executor *ex, const pp_options *o, int bell_fd, int pass_in)
 {
 	struct pp__boot boot = { .segment = ex->segment, .parent = pp__identify(getpid()), .bell_fd = bell_fd,
-	                         .pass_in = pass_in, .pass = ex->pass };
+	                         .pass_in = pass_in, .pass = ex->pass, .options = *o };
 	int hello[2], rc;
 	pid_t pid, supervisor = 0;
 
@@ -151,14 +151,14 @@ static int make_pass(pp_executor *ex, int *pass_in)
 	return 0;
 }
 
-int pp__executor_start(pp_executor *ex)
+int pp__executor_start(pp_executor *ex, const pp_options *o)
 {
 	int bell_fd, pass_in = -1, rc = make_pipe(ex, &bell_fd);
 
 	if (rc == 0)
 		rc = make_pass(ex, &pass_in);
 	if (rc == 0)
-		rc = fork_supervisor(ex, bell_fd, pass_in);
+		rc = fork_supervisor(ex, o, bell_fd, pass_in);
 	if (bell_fd >= 0)
 		close(bell_fd);
 	if (pass_in >= 0)

@@ -182,7 +182,8 @@ static void count_failure(struct pp__supervisor *s, uint32_t entry, uint32_t pha
 	memcpy(reason, line->text, sizeof reason);
 	reason[sizeof reason - 1] = 0;
 	if (phase == PP__SETUP_FAILED) {
-		pp__no_worker(s, line->init_code < 0 && line->init_code > -4096 ? line->init_code : -EAGAIN, "setting it up");
+		pp__no_worker(s, line->init_code < 0 && line->init_code > -4096 ? line->init_code : -EAGAIN,
+		              *reason ? reason : "setting it up");
 		return;
 	}
 	if (phase == PP__INIT_FAILED) {

@@ -8,6 +8,7 @@
 #define PP_WORKER_DOOR_H
 
 #include "passing.h"
+#include "procpool.h"
 #include "segment.h"
 #include "sysdep.h"
 
@@ -23,6 +24,7 @@ struct pp__boot {
 	int                 pass_in;             /* -1, or the end from which the supervisor reads: passing.h */
 	struct pp__pass_end pass;                /* and the one into which parent and workers write */
 	int                 bell_fd;             /* -1, or the write end behind pp_executor_fd */
+	pp_options          options;             /* what they point to is in the memory that children inherit */
 };
 
 _Noreturn void pp__enter_supervisor(const struct pp__boot *boot);

@@ -13,6 +13,7 @@
 #include "segment.h"
 #include "slot.h"
 #include "supervisor.h"
+#include "surroundings.h"
 #include "worker.h"
 
 /* The supervisor's own two; the others are as a worker has them already, once for all workers. */
@@ -70,12 +71,17 @@ int pp__worker_setup(struct pp__self *self, struct pp__supervisor *supervisor)
 	close_supervisors(&supervisor->boot);
 	pp__pass_forget(supervisor);
 	self->pass = supervisor->boot.pass;
+	self->options = &supervisor->boot.options;
 	rc = pp__segment_restrict(self->shared);
 	if (rc == 0)
 		rc = stdin_from_null();
+	if (rc == 0)
+		rc = pp__surroundings_enter(self, self->options);
 	reset_signals();
 	if (rc == 0)
 		rc = pp__crash_arm(self);
+	if (rc == 0)
+		rc = pp__surroundings_limit(self, self->options);
 	if (rc < 0) {
 		line->init_code = rc;
 		atomic_store(&line->phase, PP__SETUP_FAILED);

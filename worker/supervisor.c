@@ -18,6 +18,7 @@
 #include <unistd.h>
 #include "ring.h"
 #include "slot.h"
+#include "surroundings.h"
 #include "wake.h"
 
 #define PARENT_LOOK_NS INT64_C(50000000)         /* where there is no pidfd */
@@ -193,6 +194,7 @@ static int start(struct pp__supervisor *s, const struct pp__boot *boot)
 	c = s->shared->control;
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	prctl(PR_SET_NAME, "procpool");
+	pp__oom_raise(PP__OOM_SUPERVISOR, -1000);
 	/* What the application had in its buffers is the application's to print. */
 	__fpurge(stdout);
 	__fpurge(stderr);

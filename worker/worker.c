@@ -10,6 +10,7 @@
 #include "ring.h"
 #include "slot.h"
 #include "supervisor.h"
+#include "surroundings.h"
 #include "wake.h"
 
 #define LOOKS_PER_CLOCK 16
@@ -206,6 +207,7 @@ static void work(struct pp__self *self)
 
 	if (!await_seat(self))
 		return;
+	pp__surroundings_pin(self, self->options);
 	self->now_ns = pp__now_ns();
 	word = look(self, &slot);
 	if (word)

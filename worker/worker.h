@@ -41,6 +41,7 @@ struct pp__self {
 	uint32_t  requeued_seen;
 	struct pp__spin spin;
 	struct pp__unit_cursor cursor;
+	const pp_options *options;
 	struct pp__pass_end pass;        /* where it asks for the descriptors of its task */
 	uint32_t  fd_count;
 	struct pp__pass_end fds[PP_TASK_FDS_MAX];
