@@ -136,7 +136,7 @@ void pp__dispatcher_stop(pp_executor *ex)
 	ex->has_dispatcher = false;
 	ex->stop_dispatcher = true;
 	pthread_cond_broadcast(&ex->news);
-	sem_post(&ex->segment.shared.control->bell);
+	pp__sem_post(&ex->segment.shared.control->bell);
 	pthread_mutex_unlock(&pp__lock);
 	if (had)
 		pthread_join(ex->dispatcher, NULL);

@@ -169,8 +169,6 @@ static int make_shared(pp_executor *ex, const pp_options *o)
 	h->max_tasks = o->max_tasks_per_worker;
 	h->initializer = o->initializer;
 	h->finalizer = o->finalizer;
-	if (sem_init(&ex->segment.shared.control->bell, 1, 0) < 0)
-		return -ENOMEM;
 	rc = pp__arguments_init(&ex->arguments, h->arguments, h->control);
 	if (rc == 0)
 		rc = pp__arguments_init(&ex->mutables, h->mutables, h->size);

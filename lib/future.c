@@ -13,7 +13,7 @@
 void pp__wake_sleepers(pp_future *future)
 {
 	if (atomic_load(&future->sleepers))
-		sem_post(&pp__cell_of(future)->wake);
+		pp__sem_post(&pp__cell_of(future)->wake);
 }
 
 static bool spin(pp_future *future)
@@ -88,7 +88,7 @@ static bool await_end(pp_future *future, int64_t timeout_ms)
 	pp__spin_learn(&future->executor->spin, pp__now_ns() - before);
 	/* One end posts one token: each that leaves passes it on. */
 	if (atomic_fetch_sub(&future->sleepers, 1) > 1 && ended)
-		sem_post(&pp__cell_of(future)->wake);
+		pp__sem_post(&pp__cell_of(future)->wake);
 	return ended;
 }
 

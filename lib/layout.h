@@ -16,12 +16,12 @@
 
 #include <assert.h>
 #include <pthread.h>
-#include <semaphore.h>
 #include <stdalign.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "procpool.h"
+#include "sem.h"
 
 #define PP__MAGIC        UINT64_C(0x6c6f6f70636f7270)    /* "procpool" */
 #define PP__FORMAT       1u
@@ -71,7 +71,7 @@ struct pp__cell {
 		struct { _Atomic uint64_t started, overflow; };  /* of a chunk: chunk.h */
 	};
 
-	sem_t             wake;          /* posted by whoever makes the word DONE while it says that a thread waits */
+	struct pp__sem    wake;          /* posted by whoever makes the word DONE while it says that a thread waits */
 	_Atomic uint64_t  claim;         /* where the owner's result is, beyond extensions: see units.h; 0: nowhere */
 	int32_t           death_signal;  /* written by the owner's crash handler, or by the supervisor after its death: */
 	int32_t           death_code;    /* si_code, or the exit status */
@@ -97,7 +97,7 @@ struct pp__worker {
 	int32_t           init_code;
 	char              text[PP__TEXT];        /* why the initializer failed */
 
-	alignas(PP__LINE) sem_t wake;
+	alignas(PP__LINE) struct pp__sem wake;
 	/* Robust; locked by the worker at birth and held for life. Only the supervisor looks at it, after the owner's death. */
 	alignas(PP__LINE) pthread_mutex_t life;
 };
@@ -114,7 +114,7 @@ struct pp__control {
 	_Atomic uint32_t  notices;                       /* the supervisor's stack of notices */
 	_Atomic uint32_t  armed;                         /* enum pp__arm: who wants to hear of a push */
 	_Atomic uint32_t  fd_requests;                   /* raised by workers: the supervisor makes the fd readable */
-	sem_t             bell;
+	struct pp__sem    bell;
 	_Atomic uint32_t  worker_cpu;                    /* where the last worker to wake up ran, plus one */
 	_Atomic uint32_t  units_used[2];                 /* small and big units that were ever used; moved by workers */
 	alignas(PP__LINE) _Atomic uint32_t spare;        /* entry + 1 of the worker that waits for a dead one's seat */

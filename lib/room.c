@@ -44,5 +44,5 @@ int pp__room_await(pp_executor *ex, const pp_task_options *o, int64_t deadline)
 void pp__room_tell(pp_executor *ex)
 {
 	pthread_cond_broadcast(&ex->news);
-	sem_post(&ex->segment.shared.control->bell);
+	pp__sem_post(&ex->segment.shared.control->bell);
 }

@@ -48,11 +48,7 @@ static int grow(pp_executor *ex)
 		pp_future *future = &slab->futures[i];
 		*future = (pp_future){ .executor = ex, .slot = first + i,
 		                       .check = pp__word_make(h, first + i, 0, PP__FREE) };
-		/* A zeroed sem_t is private to a process and loses wakes without a word. */
-		if (sem_init(&cell->wake, 1, 0) < 0) {
-			free(slab);
-			return -ENOMEM;
-		}
+		atomic_store_explicit(&cell->wake.token, 0, memory_order_relaxed);
 		atomic_store_explicit(&cell->word, future->check, memory_order_relaxed);
 	}
 	for (uint32_t i = PP__SLAB; i-- > 0; )

@@ -72,18 +72,6 @@ void pp__cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t deadlin
 	pp__cancel_restore(state);
 }
 
-bool pp__sem_wait(sem_t *sem, int64_t deadline_ns)
-{
-	struct timespec t = { .tv_sec = deadline_ns / NS_PER_S, .tv_nsec = deadline_ns % NS_PER_S };
-	int rc, state = pp__cancel_hold();
-
-	do
-		rc = deadline_ns == PP__NEVER ? sem_wait(sem) : sem_clockwait(sem, CLOCK_MONOTONIC, &t);
-	while (rc < 0 && errno == EINTR);
-	pp__cancel_restore(state);
-	return rc == 0;
-}
-
 static atomic_bool pidfd_forbidden;
 
 void pp__pidfd_forbid(bool forbid)

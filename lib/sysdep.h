@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What differs between kernels, each with its fallback: pidfd_open (5.3), MADV_WIPEONFORK (4.14), sem_clockwait
- * (glibc 2.30). And time. Nothing here knows of executors.
+ * What differs between kernels, each with its fallback: pidfd_open (5.3), MADV_WIPEONFORK (4.14).
+ * And time. Nothing here knows of executors.
  */
 #ifndef PP_LIB_SYSDEP_H
 #define PP_LIB_SYSDEP_H
 
 #include <pthread.h>
-#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -23,9 +22,7 @@ bool    pp__time_is_valid(int64_t timeout_ms);
 int  pp__cancel_hold(void);
 void pp__cancel_restore(int state);
 
-/* Waits for a token until the absolute deadline, signals notwithstanding. true: took one. */
-bool pp__sem_wait(sem_t *sem, int64_t deadline_ns);
-/* The same for a condition variable of this process; may return early. */
+/* Waits on a condition variable of this process until the absolute deadline; may return early. */
 void pp__cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex, int64_t deadline_ns);
 
 /* A descriptor that polls readable when the process ends; -1 and errno where the kernel has none. */

@@ -11,7 +11,7 @@ static unsigned map_words(const struct pp__shared *shared)
 
 void pp__wake_worker(const struct pp__shared *shared, uint32_t entry)
 {
-	sem_post(&shared->workers[entry].wake);
+	pp__sem_post(&shared->workers[entry].wake);
 }
 
 /* PP__NO_SLOT when nobody sleeps. */
@@ -121,7 +121,7 @@ void pp__done_ring(const struct pp__shared *shared)
 		return;
 	armed = atomic_exchange(&c->armed, 0);
 	if (armed & PP__ARM_BELL)
-		sem_post(&c->bell);
+		pp__sem_post(&c->bell);
 	if (armed & PP__ARM_FD) {
 		atomic_fetch_add(&c->fd_requests, 1);
 		pp__nudge_supervisor(shared);
@@ -131,7 +131,7 @@ void pp__done_ring(const struct pp__shared *shared)
 void pp__announce_end(const struct pp__shared *shared, uint32_t slot, uint64_t word)
 {
 	if (word & PP__WANT_WAKE)
-		sem_post(&shared->cells[slot].wake);
+		pp__sem_post(&shared->cells[slot].wake);
 	if (word & PP__WANT_PUSH) {
 		pp__done_push(shared, slot);
 		pp__done_ring(shared);

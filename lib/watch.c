@@ -48,7 +48,7 @@ void pp__tell_waiters(pp_executor *ex)
 {
 	pthread_cond_broadcast(&ex->news);
 	if (ex->drainer)
-		sem_post(&ex->segment.shared.control->bell);
+		pp__sem_post(&ex->segment.shared.control->bell);
 }
 
 /* From a stack: the slot may be forged, so only what is really awaited counts. */

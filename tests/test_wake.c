@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * White box: the throttle of wakes, with threads in the place of processes. What must never be left behind is the name
- * of a worker that runs as the one that searches: nobody else would be woken until its task ends.
+ * of a worker that runs as the one that searches: nobody else would be woken until its task ends. And the semaphore.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -19,16 +19,11 @@ static struct pp__shared *shared = &segment.shared;
 static void make_segment(void)
 {
 	ck_assert_int_eq(pp__segment_create(&segment, PP__BACKING_MEMFD, 4), 0);
-	for (uint32_t i = 0; i < shared->header->entries; i++)
-		ck_assert_int_eq(sem_init(&shared->workers[i].wake, 1, 0), 0);
 }
 
 static int tokens(uint32_t entry)
 {
-	int value = -1;
-
-	sem_getvalue(&shared->workers[entry].wake, &value);
-	return value;
+	return pp__sem_has_token(&shared->workers[entry].wake);
 }
 
 START_TEST(one_search_at_a_time)
@@ -111,6 +106,20 @@ START_TEST(no_name_stays_on_a_runner)
 }
 END_TEST
 
+START_TEST(semaphore_overwritten)
+{
+	struct pp__sem sem = { 0xdeadbeef };
+
+	ck_assert(pp__sem_wait(&sem, PP__NEVER));
+	ck_assert(!pp__sem_trywait(&sem));
+	ck_assert(!pp__sem_wait(&sem, pp__now_ns()));
+	pp__sem_post(&sem);
+	pp__sem_post(&sem);
+	ck_assert(pp__sem_wait(&sem, PP__NEVER));
+	ck_assert(!pp__sem_trywait(&sem));
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("wake");
@@ -118,6 +127,7 @@ static Suite *make_suite(void)
 
 	tcase_add_test(throttle, one_search_at_a_time);
 	tcase_add_test(throttle, no_name_stays_on_a_runner);
+	tcase_add_test(support_tcase(suite, "semaphore"), semaphore_overwritten);
 	return suite;
 }
 

@@ -93,7 +93,7 @@ static void requeue(struct pp__supervisor *s, uint32_t slot)
 static void ring(struct pp__supervisor *s)
 {
 	atomic_store(&s->shared->control->armed, 0);
-	sem_post(&s->shared->control->bell);
+	pp__sem_post(&s->shared->control->bell);
 	atomic_fetch_add(&s->shared->control->fd_requests, 1);
 }
 
@@ -153,7 +153,7 @@ static void settle(struct pp__supervisor *s, uint32_t entry, const siginfo_t *in
 	if (!pp__state_is_end(pp__word_state(word)) || !pp__word_is_owned_by(word, owner))
 		return;
 	if (word & PP__WANT_WAKE)
-		sem_post(&cell->wake);
+		pp__sem_post(&cell->wake);
 	if (word & PP__WANT_PUSH)
 		notice(s, slot, word);
 }

@@ -62,13 +62,12 @@ static uint32_t free_entry(const struct pp__supervisor *s)
 }
 
 /* A robust mutex, so that the kernel marks the end of its owner. It is made anew for each incarnation, never unlocked. */
-static int prepare_line(const struct pp__supervisor *s, uint32_t entry, int32_t seat)
+static void prepare_line(const struct pp__supervisor *s, uint32_t entry, int32_t seat)
 {
 	struct pp__worker *line = s->shared->workers + entry;
 	pthread_mutexattr_t attributes;
 
-	if (sem_init(&line->wake, 1, 0) < 0)
-		return -ENOMEM;
+	atomic_store(&line->wake.token, 0);
 	pthread_mutexattr_init(&attributes);
 	pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
 	pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
@@ -80,16 +79,13 @@ static int prepare_line(const struct pp__supervisor *s, uint32_t entry, int32_t 
 	line->text[0] = 0;
 	atomic_store(&line->seat, seat);
 	atomic_store(&line->phase, PP__STARTING);
-	return 0;
 }
 
 static int spawn(struct pp__supervisor *s, uint32_t entry, int32_t seat)
 {
-	int rc = prepare_line(s, entry, seat);
 	pid_t pid;
 
-	if (rc < 0)
-		return rc;
+	prepare_line(s, entry, seat);
 	pid = fork();
 	if (pid == 0)
 		pp__enter_worker(s, entry);
@@ -116,7 +112,7 @@ void pp__break_pool(struct pp__supervisor *s, int error, const char *text)
 	atomic_store(&c->broken, error);
 	for (uint32_t i = 0; i < s->shared->header->entries; i++)
 		pp__kill_worker(s, i, SIGKILL);
-	sem_post(&c->bell);
+	pp__sem_post(&c->bell);
 	atomic_fetch_add(&c->fd_requests, 1);
 }
 

@@ -126,8 +126,7 @@ static uint64_t await_task(struct pp__self *self, uint32_t *slot)
 
 	while (!word) {
 		bool closing = is_closing(self);
-		while (sem_trywait(&self->line->wake) == 0)
-			;                        /* tokens from before this look say nothing */
+		pp__sem_trywait(&self->line->wake);      /* a token from before this look says nothing */
 		pp__searching_end(self->shared, self->entry);
 		pp__sleepers_enter(self->shared, self->entry);
 		word = look(self, slot);
@@ -251,7 +250,7 @@ static bool initialize(struct pp__self *self)
 	atomic_store(&self->line->phase, PP__LIVE);
 	atomic_fetch_add(&self->shared->control->initialized, 1);
 	if (self->shared->header->flags & PP_START_ALL)
-		sem_post(&self->shared->control->bell);  /* create waits for it */
+		pp__sem_post(&self->shared->control->bell);  /* create waits for it */
 	return true;
 }
 

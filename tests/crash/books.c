@@ -28,10 +28,8 @@ static bool is_calm_worker(struct pp__shared *shared, uint32_t entry)
 	struct pp__worker *line = shared->workers + entry;
 	bool seated = atomic_load(&line->seat) >= 0;
 	bool in_map = atomic_load(&shared->control->sleepers[entry / 64]) >> entry % 64 & 1;
-	int tokens = 1;
 
-	sem_getvalue(&line->wake, &tokens);
-	return atomic_load(&line->phase) == PP__LIVE && tokens == 0 && seated == in_map
+	return atomic_load(&line->phase) == PP__LIVE && !pp__sem_has_token(&line->wake) && seated == in_map
 	       && process_sleeps(atomic_load(&line->pid));
 }
 
@@ -158,15 +156,13 @@ void books_check_gone(struct yard *yard)
 static void dump_worker(const struct pp__shared *shared, uint32_t i)
 {
 	struct pp__worker *line = shared->workers + i;
-	int tokens = 0;
 
 	if (!atomic_load(&line->pid) && !atomic_load(&line->requeue))
 		return;
-	sem_getvalue(&line->wake, &tokens);
 	printf("  entry %u: pid %d, seat %d, phase %u, incarnation %u, cur %u, tasks %llu, requeue %u, tokens %d\n", i,
 	       (int)atomic_load(&line->pid), (int)atomic_load(&line->seat), atomic_load(&line->phase),
 	       atomic_load(&line->incarnation), atomic_load(&line->cur), (unsigned long long)atomic_load(&line->tasks),
-	       atomic_load(&line->requeue), tokens);
+	       atomic_load(&line->requeue), pp__sem_has_token(&line->wake));
 	if (atomic_load(&line->pid))
 		stepper_tell(stdout, atomic_load(&line->pid));
 }

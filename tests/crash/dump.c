@@ -59,13 +59,11 @@ static void dump_worker(const pp_executor *ex, uint32_t entry)
 {
 	const struct pp__worker *w = ex->segment.shared.workers + entry;
 	char text[16];
-	int token = -1;
 
-	sem_getvalue((sem_t *)(uintptr_t)&w->wake, &token);
 	process_state(w->pid, text, sizeof text);
 	fprintf(stderr, "# worker %u: pid %d (%s) phase %u seat %d incarnation %u cur %d tasks %llu requeue %u tokens %d\n",
 	        entry, w->pid, text, w->phase, w->seat, w->incarnation, (int)w->cur, (unsigned long long)w->tasks,
-	        w->requeue, token);
+	        w->requeue, pp__sem_has_token(&w->wake));
 }
 
 void dump_executor(const pp_executor *ex)

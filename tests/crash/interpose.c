@@ -34,7 +34,6 @@ const struct call_about call_about[CALLS] = {
 	[CALL_getrandom] = { "getrandom", { ENOSYS, EPERM }, { EINTR, EAGAIN } },
 	[CALL_pipe2] = { "pipe2", { EMFILE, ENFILE, ENOMEM }, { 0 } },
 	[CALL_pidfd_open] = { "pidfd_open", { EMFILE, ENFILE, ENOMEM, ENODEV, EPERM, ENOSYS }, { 0 } },
-	[CALL_sem_init] = { "sem_init", { ENOSPC, ENOSYS }, { 0 } },
 	[CALL_pthread_create] = { "pthread_create", { EAGAIN, EPERM, ENOMEM }, { 0 } },
 	[CALL_malloc] = { "malloc", { ENOMEM }, { 0 } },
 	[CALL_calloc] = { "calloc", { ENOMEM }, { 0 } },
@@ -180,18 +179,16 @@ long __wrap_syscall(long number, ...);
 long __wrap_syscall(long number, ...)
 {
 	va_list list;
-	long a[3];
+	long a[6];
 
 	va_start(list, number);
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 6; i++)
 		a[i] = va_arg(list, long);
 	va_end(list);
 	if (number == SYS_pidfd_open && (too_old(true, ENOSYS) || has_failed(CALL_pidfd_open)))
 		return -1;
-	return __real_syscall(number, a[0], a[1], a[2]);
+	return __real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
-
-SIMPLE(int, sem_init, (sem_t *sem, int pshared, unsigned value), (sem, pshared, value), -1)
 
 WRAP(int, pthread_create, (pthread_t *thread, const pthread_attr_t *attr, void *(*main)(void *), void *context))
 {

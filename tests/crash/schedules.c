@@ -79,12 +79,11 @@ static void take_workers(struct yard *yard, const struct schedule *schedule, str
 static void wake_all(struct yard *yard)
 {
 	const struct pp__shared *shared = &yard->ex->segment.shared;
-	int tokens;
 
 	for (uint32_t i = 0; i < shared->header->entries; i++)
 		if (atomic_load(&shared->workers[i].pid) && atomic_load(&shared->workers[i].seat) >= 0
-		    && sem_getvalue(&shared->workers[i].wake, &tokens) == 0 && tokens == 0)
-			sem_post(&shared->workers[i].wake);
+		    && !pp__sem_has_token(&shared->workers[i].wake))
+			pp__sem_post(&shared->workers[i].wake);
 }
 
 static void set_side(struct yard *yard, struct side *side, enum stepper rc, bool to_end)
@@ -142,11 +141,10 @@ static void act(struct yard *yard, enum act act)
 static bool is_told(void *part_)
 {
 	struct part *part = part_;
-	int tokens = 1;
+	bool heard = pp__word_state(yard_word(part)) == PP__CANCELLED || part->deaf
+	             || pp__sem_has_token(&pp__cell_of(part->future)->wake);
 
-	if (pp__word_state(yard_word(part)) != PP__CANCELLED && !part->deaf)
-		sem_getvalue(&pp__cell_of(part->future)->wake, &tokens);
-	return yard_is_announced(part) && tokens > 0;
+	return yard_is_announced(part) && heard;
 }
 
 /* after: what the word said behind the parent's move. */

@@ -134,13 +134,12 @@ void yard_fault(struct yard *yard, enum fault fault, const char *format, ...)
 	longjmp(yard->failed, 1);
 }
 
-/* As a sleeping thread does, and as a walk or a callback does. Tokens on the semaphore are from the slot's earlier lives. */
+/* As a sleeping thread does, and as a walk or a callback does. A token on the semaphore is from the slot's earlier lives. */
 static void want(struct part *part)
 {
 	struct pp__cell *cell = pp__cell_of(part->future);
 
-	while (sem_trywait(&cell->wake) == 0)
-		;
+	pp__sem_trywait(&cell->wake);
 	part->deaf = !pp__slot_want(cell, part->future->generation, PP__WANT_WAKE);
 	pthread_mutex_lock(&pp__lock);
 	part->deaf |= !pp__arm(part->future);
@@ -226,10 +225,8 @@ bool yard_is_announced(struct part *part)
 static bool is_told(void *part_)
 {
 	struct part *part = part_;
-	int tokens = 0;
 
-	sem_getvalue(&pp__cell_of(part->future)->wake, &tokens);
-	return yard_is_announced(part) && (part->deaf || tokens > 0);
+	return yard_is_announced(part) && (part->deaf || pp__sem_has_token(&pp__cell_of(part->future)->wake));
 }
 
 unsigned yard_runs(const struct part *part)
