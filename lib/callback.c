@@ -149,7 +149,7 @@ void pp__ask_for_fd(pp_executor *ex)
 	if (ex->fd < 0)
 		return;
 	atomic_fetch_add(&ex->segment.shared.header->fd_requests, 1);
-	pp__nudge_supervisor(&ex->segment.shared);
+	pp__nudge(ex);
 }
 
 /* Self-dispatch: from now on a push makes the fd readable. What came before is asked for. */

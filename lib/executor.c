@@ -215,7 +215,7 @@ static int start_all(pp_executor *ex)
 	struct pp__control *c = ex->segment.shared.control;
 
 	atomic_store(&ex->segment.shared.header->wanted, ex->max_workers);
-	pp__nudge_supervisor(&ex->segment.shared);
+	pp__nudge(ex);
 	for (;;) {
 		if (atomic_load(&c->initialized) >= ex->max_workers)
 			return 0;

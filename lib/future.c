@@ -34,6 +34,13 @@ static bool spin(pp_future *future)
 	return false;
 }
 
+/* For who looks without waiting. */
+static void tend_sometimes(pp_future *future)
+{
+	if (pp__tend_sometimes(future->executor))
+		pp__tend_future(future);
+}
+
 static void tend(pp_future *future)
 {
 	pp__tend(future->executor);
@@ -76,7 +83,7 @@ static bool await_end(pp_future *future, int64_t timeout_ms)
 	if (pp__future_has_ended(future))
 		return true;
 	if (timeout_ms == 0) {
-		pp__tend_sometimes(future->executor);
+		tend_sometimes(future);
 		return pp__future_has_ended(future);
 	}
 	deadline = pp__deadline_ns(timeout_ms);
@@ -131,7 +138,7 @@ bool pp_future_done(const pp_future *future_)
 	if (!future)
 		return false;
 	if (!pp__future_has_ended(future))
-		pp__tend_sometimes(future->executor);
+		tend_sometimes(future);
 	return pp__future_has_ended(future);
 }
 
@@ -157,7 +164,7 @@ const char *pp_future_state(const pp_future *future_)
 
 	if (!future)
 		return NULL;
-	pp__tend_sometimes(future->executor);
+	tend_sometimes(future);
 	state = pp__state_of(future);            /* one look: it may change between two */
 	if (state == PP__CANCELLED)
 		return "cancelled";
@@ -208,12 +215,12 @@ int pp_future_kill(pp_future *future)
 		return -EINVAL;
 	while (!pp__future_has_ended(future)) {
 		if (pp__slot_stop(pp__cell_of(future), future->generation)) {
-			pp__nudge_supervisor(&future->executor->segment.shared);
+			pp__nudge(future->executor);
 			return 0;
 		}
 		if (pp__state_of(future) == PP__STOP_KILL || pp_future_cancel(future))
 			return 0;
-		pp__tend_sometimes(future->executor);
+		tend_sometimes(future);
 	}
 	return 0;
 }

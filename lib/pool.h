@@ -138,7 +138,8 @@ struct pp_executor {
 	uint64_t            taken;       /* slots taken from the free list and not put back, and blocks; submit_lock */
 	_Atomic uint64_t    released;    /* bytes of results since units were last looked through */
 	struct pp__spin     spin;
-	_Atomic int64_t     looked_ns;   /* when the supervisor was last looked at */
+	_Atomic int64_t     looked_ns;   /* when the supervisor was last looked at, */
+	_Atomic int64_t     offered_ns;  /* and when whoever seems idle was last woken */
 	_Atomic uint64_t    rescues;     /* ends that a slice found and no wake told of within a second */
 	_Atomic(struct pp__box *) broken;
 
@@ -149,6 +150,7 @@ struct pp_executor {
 	unsigned            callbacks_waiting;           /* on futures that are not done */
 	bool                gone;        /* the handle was given up: nobody dispatches any more */
 	bool                drainer;     /* a thread sleeps on the bell */
+	uint32_t            looked_at;   /* the slot up to which ends that nobody told of were looked for */
 	pthread_cond_t      news;        /* for the others */
 	pthread_t           dispatcher;
 	bool                has_dispatcher, stop_dispatcher;
@@ -242,9 +244,11 @@ struct pp__watcher *pp__callbacks_take(pp_future *future);               /* pp__
 void pp__ask_for_fd(pp_executor *executor);
 
 /* tend.c */
+void pp__nudge(const pp_executor *executor);     /* asks the supervisor to look around; the parent knows it by itself */
 void pp__tend(pp_executor *executor);            /* no lock held: looks whether the pool can still do its work */
 void pp__tend_future(pp_future *future);         /* no lock held: whether this future can still end */
-void pp__tend_sometimes(pp_executor *executor);  /* at most once a slice */
+bool pp__tend_sometimes(pp_executor *executor);  /* at most once a slice; true: it was time */
+bool pp__owner_has_left(const pp_executor *executor, uint32_t slot, uint64_t word);
 void pp__pool_break(pp_executor *executor, int code, const char *text);  /* every open future ends as broken */
 void pp__log_news(pp_executor *executor);        /* no lock held */
 

@@ -57,7 +57,7 @@ bool pp__ring_is_sane(const struct pp__ring_writer *writer, const struct pp__sha
 {
 	uint64_t head = atomic_load(&shared->control->head), waiting = writer->tail - head_position(head);
 
-	return head_which(head) == writer->which && waiting <= writer->capacity;
+	return head_which(head) == writer->which && waiting <= writer->capacity && waiting <= writer->tail - writer->first;
 }
 
 uint64_t pp__ring_waiting(const struct pp__ring_writer *writer, const struct pp__shared *shared)
@@ -130,10 +130,17 @@ static int rebuild(struct pp__ring_writer *w, const struct pp__segment *segment)
 		return rc;
 	w->which = !w->which;
 	w->capacity = capacity;
+	w->first = w->tail;
 	atomic_store(&shared->control->head, w->tail << 1 | w->which);
 	w->limit = w->tail + capacity;
 	w->tail += (uint64_t)live;
 	return 0;
+}
+
+void pp__ring_repair(struct pp__ring_writer *w, const struct pp__segment *segment)
+{
+	if (!pp__ring_is_sane(w, &segment->shared))
+		rebuild(w, segment);
 }
 
 int pp__ring_push(struct pp__ring_writer *w, const struct pp__segment *segment, uint32_t slot)

@@ -23,6 +23,7 @@ struct pp__ring_writer {
 	uint64_t tail;           /* position of the next entry */
 	uint64_t limit;          /* no entry at or above it without a look at the head */
 	uint64_t capacity;       /* of the array in use; a power of two */
+	uint64_t first;          /* position at which that was begun */
 	unsigned which;
 };
 
@@ -31,6 +32,8 @@ int  pp__ring_init(struct pp__ring_writer *writer, const struct pp__segment *seg
 int  pp__ring_push(struct pp__ring_writer *writer, const struct pp__segment *segment, uint32_t slot);
 /* At most so many entries wait. */
 uint64_t pp__ring_waiting(const struct pp__ring_writer *writer, const struct pp__shared *shared);
+/* Makes the ring anew when it does not. */
+void pp__ring_repair(struct pp__ring_writer *writer, const struct pp__segment *segment);
 /* Whether the head stands where workers can have put it. */
 bool pp__ring_is_sane(const struct pp__ring_writer *writer, const struct pp__shared *shared);
 

@@ -50,7 +50,7 @@ static void request_kill(pp_executor *ex, int signal)
 	atomic_store(&h->kill_signal, (uint32_t)signal);
 	atomic_store(&h->kill_ns, (uint64_t)pp__now_ns());
 	atomic_fetch_add(&h->kill_requests, 1);
-	pp__nudge_supervisor(&ex->segment.shared);
+	pp__nudge(ex);
 }
 
 static int slice_ms(int64_t deadline)
@@ -168,7 +168,7 @@ int pp_executor_shutdown(pp_executor *ex, unsigned flags, int64_t timeout_ms)
 	if (flags & PP_SHUTDOWN_KILL)
 		request_kill(ex, SIGKILL);
 	pp__wake_all(&ex->segment.shared);
-	pp__nudge_supervisor(&ex->segment.shared);
+	pp__nudge(ex);
 	if (!(flags & PP_SHUTDOWN_WAIT))
 		return 0;
 	if (pp__in_callback(ex))

@@ -58,16 +58,17 @@ static int grow(pp_executor *ex)
 	return 0;
 }
 
+/* An owner that does not exist may have been forged: it would die for ever. */
 static bool is_dying(const pp_executor *ex, uint64_t word)
 {
 	uint32_t worker = pp__word_worker(word);
 	enum pp__state state = pp__word_state(word);
+	const struct pp__worker *line = ex->segment.shared.workers + worker;
 
 	if (state != PP__DIED && state != PP__KILLED)
 		return false;
-	return worker < ex->segment.shared.header->entries
-	       && (atomic_load(&ex->segment.shared.workers[worker].incarnation) & PP__INCARNATION_MASK)
-	          == pp__word_incarnation(word);
+	return worker < ex->segment.shared.header->entries && atomic_load(&line->pid)
+	       && (atomic_load(&line->incarnation) & PP__INCARNATION_MASK) == pp__word_incarnation(word);
 }
 
 static void release_units(pp_future *future)
@@ -114,7 +115,6 @@ static void release_argument(pp_executor *ex, pp_future *future)
  * fetch its line back from the worker once more. */
 static void make_free(pp_future *future)
 {
-	atomic_store_explicit(&future->in_use, false, memory_order_relaxed);
 	atomic_store_explicit(&future->generation, future->generation + 1, memory_order_release);
 }
 
@@ -270,6 +270,8 @@ void pp__future_recycle(pp_future *future)
 		free(box->text);
 	atomic_store_explicit(&future->box, NULL, memory_order_relaxed);
 	future->boxing = false;
+	/* From here on its word decides nothing: one that was overwritten may look as if it had not ended. */
+	atomic_store_explicit(&future->in_use, false, memory_order_relaxed);
 	if (is_plain(future, word, cell))
 		push_freed(ex, future);
 	else

@@ -21,16 +21,8 @@ static uint32_t busy_workers(const struct pp__shared *shared)
 {
 	uint32_t n = 0;
 
-	for (uint32_t i = 0; i < shared->header->entries; i++) {
-		const struct pp__worker *line = shared->workers + i;
-		uint32_t slot = atomic_load(&line->cur);
-		uint64_t word;
-		if (!atomic_load(&line->pid) || slot >= shared->header->max_slots)
-			continue;
-		word = pp__slot_look(shared->cells + slot);
-		n += pp__word_state(word) >= PP__CLAIMED && !pp__state_is_end(pp__word_state(word))
-		     && pp__word_worker(word) == i;
-	}
+	for (uint32_t i = 0; i < shared->header->entries; i++)
+		n += atomic_load(&shared->workers[i].pid) && pp__worker_is_busy(shared, i);
 	return n;
 }
 
@@ -153,7 +145,7 @@ static int await_pass(const pp_executor *ex, const pp_task_options *o, int64_t d
 		return -EAGAIN;
 	if (pp__now_ns() >= deadline)
 		return -ETIMEDOUT;
-	pp__nudge_supervisor(&ex->segment.shared);
+	pp__nudge(ex);
 	state = pp__cancel_hold();
 	poll(NULL, 0, 1);
 	pp__cancel_restore(state);
@@ -246,7 +238,7 @@ static int submit(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const st
 		*future = made;
 	note_cpu(ex);
 	if (nudge)
-		pp__nudge_supervisor(&ex->segment.shared);
+		pp__nudge(ex);
 	pp__wake_one(&ex->segment.shared);
 	return 0;
 }

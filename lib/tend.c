@@ -5,6 +5,7 @@
  * heals after a worker has written where it should not.
  */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <syslog.h>
@@ -49,6 +50,12 @@ static void broken_text(const struct pp__control *c, char *text)
 			*text = ' ';
 }
 
+void pp__nudge(const pp_executor *ex)
+{
+	if (ex->supervisor.pid > 1)
+		kill(ex->supervisor.pid, SIGURG);
+}
+
 void pp__tend(pp_executor *ex)
 {
 	const struct pp__shared *shared = &ex->segment.shared;
@@ -64,11 +71,9 @@ void pp__tend(pp_executor *ex)
 		pp__pool_break(ex, code < 0 ? code : -EPIPE, text);
 		return;
 	}
-	if (atomic_load(&c->finished))
-		return;
 	if (!pp__is_alive(&ex->supervisor)) {
-		/* It may have ended in good order since: that is said before the process ends. */
-		if (!atomic_load(&c->finished) && !atomic_load(&c->broken))
+		/* It may have ended in good order, if it was asked to: that is said before the process ends. */
+		if (!(atomic_load(&shared->header->closing) && atomic_load(&c->finished)) && !atomic_load(&c->broken))
 			pp__pool_break(ex, -EPIPE, "the supervisor is gone");
 		return;
 	}
@@ -77,28 +82,39 @@ void pp__tend(pp_executor *ex)
 		pp__wake_one(shared);
 	}
 	if (atomic_load(&c->supervisor_sleeps))
-		pp__nudge_supervisor(shared);
+		pp__nudge(ex);
 }
 
-void pp__tend_sometimes(pp_executor *ex)
+bool pp__tend_sometimes(pp_executor *ex)
 {
-	if (pp__now_ns() - atomic_load(&ex->looked_ns) >= PP__SLICE_NS)
-		pp__tend(ex);
+	if (pp__now_ns() - atomic_load(&ex->looked_ns) < PP__SLICE_NS)
+		return false;
+	pp__tend(ex);
+	return true;
 }
 
-static bool owner_is_buried(const pp_executor *ex, uint64_t word)
+/*
+ * Whether the word's owner has nothing to do with the slot any more: it was buried, is at another slot, or sleeps (it
+ * leaves the map of sleepers between claiming and running). It names the slot before it claims it and goes on only after
+ * it has told of its end, so word must be looked at once more after this: if it is the same, its owner will neither end
+ * the future nor tell of it.
+ */
+bool pp__owner_has_left(const pp_executor *ex, uint32_t slot, uint64_t word)
 {
+	const struct pp__shared *shared = &ex->segment.shared;
 	uint32_t worker = pp__word_worker(word);
 	enum pp__state state = pp__word_state(word);
 
-	if (state < PP__CLAIMED || pp__state_is_end(state))
-		return false;
-	return worker >= ex->segment.shared.header->entries
-	       || (atomic_load(&ex->segment.shared.workers[worker].incarnation) & PP__INCARNATION_MASK)
-	          != pp__word_incarnation(word);
+	if (worker >= shared->header->entries || !atomic_load(&shared->workers[worker].pid)
+	    || (atomic_load(&shared->workers[worker].incarnation) & PP__INCARNATION_MASK) != pp__word_incarnation(word))
+		return true;
+	if (atomic_load(&shared->workers[worker].cur) != slot)
+		return true;
+	return state != PP__CLAIMED && state != PP__STOP_REQUEUE
+	       && atomic_load(&shared->control->sleepers[worker / 64]) & UINT64_C(1) << worker % 64;
 }
 
-/* Nobody can end it any more by the rules: its word is no word, or its owner was buried without it. The caller of this
+/* Nobody can end it any more by the rules: its word is no word, or its owner has left without it. The caller of this
  * has a reference. */
 static void end_lost(pp_future *future)
 {
@@ -116,32 +132,48 @@ static void end_lost(pp_future *future)
 	pp__wake_sleepers(future);
 }
 
-/* Ready, workers sleep, and the ring does not have it: a forged head has passed it. An entry more does no harm. */
+/* Whoever has no task is woken, be it in the map of sleepers or not, and the supervisor looks around. Once a slice. */
+static void rouse(pp_executor *ex)
+{
+	const struct pp__shared *shared = &ex->segment.shared;
+	int64_t now = pp__now_ns(), last = atomic_load(&ex->offered_ns);
+
+	if (now - last < PP__SLICE_NS || !atomic_compare_exchange_strong(&ex->offered_ns, &last, now))
+		return;
+	for (uint32_t i = 0; i < shared->header->entries; i++)
+		if (!pp__worker_is_busy(shared, i))
+			pp__wake_worker(shared, i);
+	pp__nudge(ex);
+}
+
+/* Ready for a slice. The ring may not have it, because a forged head has passed it or is nowhere: an entry more does no
+ * harm. Or whoever should take it sleeps where nobody looks. */
 static void offer_again(pp_future *future)
 {
 	pp_executor *ex = future->executor;
 	const struct pp__shared *shared = &ex->segment.shared;
 
-	if (pp__ring_has_ready(shared) || !pp__sleepers_any(shared))
-		return;
 	pthread_mutex_lock(&ex->submit_lock);
-	pp__ring_push(&ex->ring, &ex->segment, future->slot);
+	pp__ring_repair(&ex->ring, &ex->segment);
+	if (!pp__ring_has_ready(shared))
+		pp__ring_push(&ex->ring, &ex->segment, future->slot);
 	pthread_mutex_unlock(&ex->submit_lock);
-	pp__wake_one(shared);
+	rouse(ex);
 }
 
 void pp__tend_future(pp_future *future)
 {
 	pp_executor *ex = future->executor;
 	uint64_t word = pp__slot_look(pp__cell_of(future));
-	bool lost = !pp__word_is_like(word, pp__word_of(future, PP__FREE)) || pp__word_state(word) == PP__FREE
-	            || owner_is_buried(ex, word);
+	enum pp__state state = pp__word_state(word);
+	bool lost = !pp__word_is_like(word, pp__word_of(future, PP__FREE)) || state == PP__FREE
+	            || (state >= PP__CLAIMED && pp__owner_has_left(ex, future->slot, word));
 
 	if (pp__future_has_ended(future) || word != pp__slot_look(pp__cell_of(future)))
 		return;                  /* it lives: a death is settled before its owner is buried */
 	if (lost)
 		end_lost(future);
-	else if (pp__word_state(word) == PP__READY)
+	else if (state == PP__READY)
 		offer_again(future);
 }
 

@@ -72,6 +72,18 @@ void pp__wake_all(const struct pp__shared *shared)
 			pp__wake_worker(shared, i);
 }
 
+bool pp__worker_is_busy(const struct pp__shared *shared, uint32_t entry)
+{
+	uint32_t slot = atomic_load(&shared->workers[entry].cur);
+	uint64_t word;
+
+	if (slot >= shared->header->max_slots)
+		return false;
+	word = pp__slot_look(shared->cells + slot);
+	return pp__word_state(word) >= PP__CLAIMED && !pp__state_is_end(pp__word_state(word))
+	       && pp__word_worker(word) == entry;
+}
+
 void pp__sleepers_enter(const struct pp__shared *shared, uint32_t entry)
 {
 	atomic_fetch_or(&shared->control->sleepers[entry / 64u], UINT64_C(1) << entry % 64u);

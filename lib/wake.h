@@ -21,6 +21,8 @@ bool pp__wake_one(const struct pp__shared *shared);
 /* Posts the worker's semaphore whatever it does. */
 void pp__wake_worker(const struct pp__shared *shared, uint32_t entry);
 void pp__wake_all(const struct pp__shared *shared);
+/* Whether it has a task at hand. One that has published its end counts as free at once. */
+bool pp__worker_is_busy(const struct pp__shared *shared, uint32_t entry);
 
 void pp__sleepers_enter(const struct pp__shared *shared, uint32_t entry);
 void pp__sleepers_leave(const struct pp__shared *shared, uint32_t entry);

@@ -12,6 +12,8 @@
 #include "pool.h"
 #include "wake.h"
 
+#define LOOKS_PER_SLICE 4096u
+
 pthread_mutex_t pp__lock = PTHREAD_MUTEX_INITIALIZER;
 
 void pp__settle(pp_future *future)
@@ -131,7 +133,7 @@ void pp__end_from_outside(pp_future *future, uint64_t (*edge)(struct pp__cell *,
 	if (!edge(pp__cell_of(future), future->generation))
 		return;                  /* it has ended in another way, and will be announced */
 	if (future->has_fds)
-		pp__nudge_supervisor(&future->executor->segment.shared);     /* it closes them */
+		pp__nudge(future->executor);     /* it closes them */
 	pp__future_outcome(future);
 	pp__settle(future);
 	pp__wake_sleepers(future);
@@ -174,6 +176,41 @@ void pp__unwatch(struct pp__watcher *watcher)
 		*at = watcher->next;
 }
 
+/* Ended, awaited, and its owner has left without a push that is still there: the stack was overwritten. submit_lock held. */
+static bool is_forgotten(const pp_executor *ex, pp_future *future)
+{
+	uint64_t word = pp__slot_look(pp__cell_of(future));
+	enum pp__state state = pp__word_state(word);
+
+	return future->in_use && future->armed && !future->announced && pp__word_is_like(word, pp__word_of(future, PP__FREE))
+	       && (state == PP__DONE || state == PP__DIED || state == PP__KILLED)
+	       && pp__owner_has_left(ex, future->slot, word);
+}
+
+/* What a push or a notice should have told of. Some slots at each slice in which nothing was heard, so that a pool of many
+ * costs no more than one of few; what was pushed by one that has left is on its stack, so that is taken before. */
+static void announce_forgotten(pp_executor *ex)
+{
+	uint32_t slots = atomic_load(&ex->slots), found = PP__NO_SLOT;
+	bool still;
+
+	pthread_mutex_lock(&ex->submit_lock);
+	for (uint32_t i = 0; i < slots && i < LOOKS_PER_SLICE && found == PP__NO_SLOT; i++) {
+		ex->looked_at = ex->looked_at + 1 < slots ? ex->looked_at + 1 : 0;
+		if (is_forgotten(ex, pp__future_at(ex, ex->looked_at)))
+			found = ex->looked_at;
+	}
+	pthread_mutex_unlock(&ex->submit_lock);
+	if (found == PP__NO_SLOT)
+		return;
+	pp__drain(ex);
+	pthread_mutex_lock(&ex->submit_lock);
+	still = is_forgotten(ex, pp__future_at(ex, found));
+	pthread_mutex_unlock(&ex->submit_lock);
+	if (still)
+		announce(pp__future_at(ex, found));
+}
+
 /* Sleeps on the bell: arms it, looks once more, sleeps for a slice. */
 static void sleep_on_bell(pp_executor *ex, int64_t until)
 {
@@ -188,7 +225,8 @@ static void sleep_on_bell(pp_executor *ex, int64_t until)
 		if (!rung)
 			pp__tend(ex);
 		pthread_mutex_lock(&pp__lock);
-		pp__drain(ex);
+		if (!pp__drain(ex) && !rung)
+			announce_forgotten(ex);
 	}
 	ex->drainer = false;
 	pthread_cond_broadcast(&ex->news);

@@ -200,6 +200,10 @@ START_TEST(ring_heals_forged_head)
 		ready(i);
 		ck_assert_int_eq(pp__ring_push(&writer, &segment, i), 0);
 	}
+	/* Before the array in use was begun: no entry was ever there. */
+	atomic_store(&segment.shared.control->head, UINT64_C(10) << 1 | writer.which);
+	ck_assert(!pp__ring_is_sane(&writer, &segment.shared));
+	pp__ring_repair(&writer, &segment);
 	while (take() != PP__NO_SLOT)
 		found++;
 	ck_assert_uint_eq(found, 8000);
