@@ -94,6 +94,7 @@ struct pp__worker {
 	_Atomic int32_t   pid;
 	_Atomic int32_t   seat;                  /* the index that users see; -1: a spare, or one that handed it on */
 	_Atomic uint32_t  requeue;               /* a slot put back by the supervisor, plus one: looked at before the ring */
+	_Atomic uint32_t  condemned;             /* it starts nothing any more; written by the supervisor, before it kills it */
 	int32_t           init_code;
 	char              text[PP__TEXT];        /* why the initializer failed */
 

@@ -202,6 +202,22 @@ bool pp__lives_on(pid_t pid)
 	return lives;
 }
 
+bool pp__is_dumping(pid_t pid)
+{
+	char path[32], line[128];
+	int dumping = 0;
+	FILE *status;
+
+	snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+	status = fopen(path, "re");
+	while (status && fgets(line, sizeof line, status))
+		if (sscanf(line, "CoreDumping: %d", &dumping) == 1)
+			break;
+	if (status)
+		fclose(status);
+	return dumping != 0;
+}
+
 _Atomic int *pp__process_mark(void)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);

@@ -39,6 +39,8 @@ bool pp__is_alive(const struct pp__identity *identity);
 /* Whether a process whose main thread has lost its mutexes still executes something: another image, after exec, or other
  * threads, after pthread_exit. One that is being torn down does not, however long that takes. */
 bool pp__lives_on(pid_t pid);
+/* Whether the kernel writes its core file. */
+bool pp__is_dumping(pid_t pid);
 
 /*
  * A word that holds 1 in the process that asked for it, and 0 in every child made by fork(2) later; NULL where the

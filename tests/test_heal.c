@@ -186,6 +186,66 @@ START_TEST(request_dies_with_its_taker)
 }
 END_TEST
 
+/* The word where the supervisor puts back what a dead worker had claimed, and a slot that is not ready. */
+static int task_forge_requeue(pp_task *task, const void *data, size_t size)
+{
+	struct forgery f;
+
+	(void)size;
+	memcpy(&f, data, sizeof f);
+	atomic_store(&f.shared.workers[f.shared.header->entries - 1].requeue, 200);
+	return pp_return(task, "", 0);
+}
+
+START_TEST(requeue_forged_shutdown_ends)
+{
+	struct forgery f;
+	pp_executor *ex;
+	pp_future *forger;
+
+	ex = forgery_begin(&f, 2);
+	forger = support_submit(ex, task_forge_requeue, &f, sizeof f);
+	support_assert_kind(forger, PP_RETURNED);
+	pp_future_free(forger);
+	ck_assert_int_eq(pp_executor_shutdown(ex, PP_SHUTDOWN_WAIT, SUPPORT_GUARD_MS), 0);
+	forgery_end(&f, ex);
+}
+END_TEST
+
+/* Ends its own future behind its worker's back, makes the worker look as if it had nothing at hand, and stays. */
+static int task_end_and_stay(pp_task *task, const void *data, size_t size)
+{
+	struct forgery f;
+	struct pp__cell *cell;
+
+	(void)size;
+	memcpy(&f, data, sizeof f);
+	for (uint32_t slot = 0; slot < PP__SLAB; slot++) {
+		cell = &f.shared.cells[slot];
+		if (pp__word_state(atomic_load(&cell->word)) == PP__RUNNING)
+			pp__slot_publish(cell, atomic_load(&cell->word));
+	}
+	pause();
+	return pp_return(task, "", 0);
+}
+
+START_TEST(deaf_worker_replaced)
+{
+	struct forgery f;
+	pp_executor *ex;
+	pp_future *deaf, *next;
+
+	ex = forgery_begin(&f, 1);
+	deaf = support_submit(ex, task_end_and_stay, &f, sizeof f);
+	support_assert_kind(deaf, PP_RAISED);
+	next = support_submit(ex, task_echo, "next", 4);
+	support_assert_returned(next, "next", 4);
+	pp_future_free(deaf);
+	pp_future_free(next);
+	forgery_end(&f, ex);
+}
+END_TEST
+
 /* No bit in the map of sleepers, and nobody is searching. */
 static int task_empty_map(pp_task *task, const void *data, size_t size)
 {
@@ -263,6 +323,37 @@ START_TEST(kill_of_garbled_word)
 }
 END_TEST
 
+/* A mutex of a kind with which glibc would end whoever tries it. */
+static int task_garble_mutex(pp_task *task, const void *data, size_t size)
+{
+	struct forgery f;
+
+	(void)task;
+	(void)size;
+	memcpy(&f, data, sizeof f);
+	for (uint32_t i = 0; i < f.shared.header->entries; i++)
+		memset((void *)&f.shared.workers[i].life, 0x41, sizeof f.shared.workers[i].life);
+	raise(SIGKILL);
+	return 0;
+}
+
+START_TEST(mutex_garbled_supervisor_lives)
+{
+	struct forgery f;
+	pp_executor *ex;
+	pp_future *garbler, *next;
+
+	ex = forgery_begin(&f, 1);
+	garbler = support_submit(ex, task_garble_mutex, &f, sizeof f);
+	support_assert_kind(garbler, PP_CRASHED);
+	next = support_submit(ex, task_echo, "next", 4);
+	support_assert_returned(next, "next", 4);
+	pp_future_free(garbler);
+	pp_future_free(next);
+	forgery_end(&f, ex);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("heal");
@@ -272,8 +363,11 @@ static Suite *make_suite(void)
 	tcase_add_test(heal, push_lost_callback_runs);
 	tcase_add_test(heal, running_with_nobody_breaks);
 	tcase_add_test(heal, request_dies_with_its_taker);
+	tcase_add_test(heal, requeue_forged_shutdown_ends);
+	tcase_add_test(heal, deaf_worker_replaced);
 	tcase_add_test(heal, sleeper_out_of_map_roused);
 	tcase_add_test(heal, kill_of_garbled_word);
+	tcase_add_test(heal, mutex_garbled_supervisor_lives);
 	return suite;
 }
 

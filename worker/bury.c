@@ -89,6 +89,21 @@ static void requeue(struct pp__supervisor *s, uint32_t slot)
 	}
 }
 
+/* Whether something that was put back still waits. A word may have been overwritten: only a slot that is ready counts. So
+ * may the counter: it is raised again, or a fresh worker might not look. */
+bool pp__has_requeued(const struct pp__supervisor *s)
+{
+	for (uint32_t i = 0; i < s->shared->header->entries; i++) {
+		uint32_t held = atomic_load(&s->shared->workers[i].requeue);
+		if (!held || held > s->shared->header->max_slots
+		    || pp__word_state(pp__slot_look(s->shared->cells + held - 1)) != PP__READY)
+			continue;
+		atomic_fetch_add(&s->shared->control->requeued, 1);
+		return true;
+	}
+	return false;
+}
+
 /* Somebody has asked to hear of the next end, or nobody does any more. */
 static void ring(struct pp__supervisor *s)
 {
@@ -127,7 +142,7 @@ static void describe_death(struct pp__cell *cell, const struct pp__child *child,
 static void settle(struct pp__supervisor *s, uint32_t entry, const siginfo_t *info)
 {
 	const struct pp__worker *line = s->shared->workers + entry;
-	uint64_t owner = pp__owner(entry, atomic_load(&line->incarnation)), word;
+	uint64_t owner = pp__owner(entry, s->incarnations[entry]), word;
 	uint32_t slot = atomic_load(&line->cur);
 	struct pp__cell *cell;
 
@@ -207,14 +222,14 @@ static void bury(struct pp__supervisor *s, uint32_t entry, const siginfo_t *info
 	uint32_t phase = atomic_load(&line->phase), spare = entry + 1;
 	bool ordered = child->killed_ns || child->term_ns;
 
-	if (!child->marked_ns && pthread_mutex_trylock(&line->life) == EOWNERDEAD)
+	if (!child->marked_ns && pp__owner_has_died(line))
 		atomic_fetch_add(&s->shared->control->owner_deaths, 1);
 	kill(-child->pid, SIGKILL);
 	settle(s, entry, info);
 	atomic_compare_exchange_strong(&s->shared->control->spare, &spare, 0);
 	atomic_store(&line->pid, 0);
 	atomic_store(&line->phase, PP__GONE);
-	atomic_fetch_add(&line->incarnation, 1);
+	atomic_store(&line->incarnation, ++s->incarnations[entry]);
 	waitpid(child->pid, NULL, 0);
 	child->pid = 0;
 	if (phase == PP__SETUP_FAILED || phase == PP__INIT_FAILED || (phase == PP__STARTING && !ordered))

@@ -4,7 +4,7 @@
  * lives on (exec, pthread_exit), a claim that does not start, a process that does not die. Ticks only while workers are
  * busy; the first task after a calm second nudges.
  */
-#include <errno.h>
+#include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
 #include "ring.h"
@@ -15,7 +15,7 @@
 static uint64_t word_at_hand(const struct pp__supervisor *s, uint32_t entry, struct pp__cell **cell)
 {
 	const struct pp__worker *line = s->shared->workers + entry;
-	uint64_t owner = pp__owner(entry, atomic_load(&line->incarnation)), word;
+	uint64_t owner = pp__owner(entry, s->incarnations[entry]), word;
 	uint32_t slot = atomic_load(&line->cur);
 
 	if (slot >= s->shared->header->max_slots)
@@ -38,7 +38,16 @@ static void stop_if_asked(struct pp__supervisor *s, uint32_t entry, uint64_t wor
 	pp__kill_worker(s, entry, SIGKILL);
 }
 
-/* EOWNERDEAD says that the thread is gone; waitid says nothing yet, and after an exec it never will. */
+/* The kernel's mark in the robust mutex. Read, and never locked: by now anything may stand there, and glibc ends a process
+ * that tries a mutex which is none. */
+bool pp__owner_has_died(const struct pp__worker *line)
+{
+	static_assert(offsetof(pthread_mutex_t, __data.__lock) == 0, "the word that the kernel marks comes first");
+
+	return (atomic_load((const _Atomic unsigned *)(const void *)&line->life) & ~FUTEX_WAITERS) == FUTEX_OWNER_DIED;
+}
+
+/* The mark says that the thread is gone; waitid says nothing yet, and after an exec it never will. */
 static void end_if_owner_gone(struct pp__supervisor *s, uint32_t entry, int64_t now)
 {
 	struct pp__child *child = &s->children[entry];
@@ -46,7 +55,7 @@ static void end_if_owner_gone(struct pp__supervisor *s, uint32_t entry, int64_t 
 	if (child->killed_ns)
 		return;
 	if (!child->marked_ns) {
-		if (pthread_mutex_trylock(&s->shared->workers[entry].life) != EOWNERDEAD)
+		if (!pp__owner_has_died(&s->shared->workers[entry]))
 			return;
 		atomic_fetch_add(&s->shared->control->owner_deaths, 1);
 		child->marked_ns = now;
@@ -83,6 +92,32 @@ static void take_back_claim(struct pp__supervisor *s, uint32_t entry, uint64_t w
 		pp__kill_worker(s, entry, SIGKILL);
 }
 
+/*
+ * There is work, it seems to have none, and its token has been there for a second: it is in a task whose slot or line was
+ * overwritten, or it is stopped. Whatever it is in, no future depends on it any more, so it is replaced, unless it writes
+ * a core file; once it is condemned, it starts no task between this look and the signal, or is seen to have claimed one.
+ */
+static void replace_if_deaf(struct pp__supervisor *s, uint32_t entry, int64_t now)
+{
+	struct pp__worker *line = s->shared->workers + entry;
+	struct pp__child *child = &s->children[entry];
+	struct pp__cell *cell;
+	uint64_t tasks = atomic_load(&line->tasks);
+
+	if (child->killed_ns || atomic_load(&line->cur) == PP__NO_SLOT || atomic_load(&line->phase) == PP__LEAVING
+	    || !pp__sem_has_token(&line->wake) || tasks != child->last_tasks || !pp__has_work(s)) {
+		child->deaf_ns = 0;
+		return;
+	}
+	if (!child->deaf_ns)
+		child->deaf_ns = now;
+	if (now - child->deaf_ns < PP__STOPPED_NS || pp__is_dumping(child->pid))
+		return;
+	atomic_store(&line->condemned, 1);
+	if (!word_at_hand(s, entry, &cell))
+		pp__kill_worker(s, entry, SIGKILL);
+}
+
 /* A worker that dies of a crash has handed on its seat, and has given way to everybody so that its caller hears first
  * (crash.c). That was long enough: on a busy machine it would else hold its entry for seconds. */
 static void hurry_if_dying(struct pp__supervisor *s, uint32_t entry, int64_t now)
@@ -111,11 +146,14 @@ static void visit(struct pp__supervisor *s, uint32_t entry, int64_t now)
 
 	if (word || tasks != child->last_tasks)
 		s->busy_ns = now;
-	child->last_tasks = tasks;
 	if (word) {
 		stop_if_asked(s, entry, word, now);
 		take_back_claim(s, entry, word, cell, now);
+		child->deaf_ns = 0;
+	} else {
+		replace_if_deaf(s, entry, now);
 	}
+	child->last_tasks = tasks;
 	if (atomic_load(&s->shared->workers[entry].phase) != PP__STARTING)
 		end_if_owner_gone(s, entry, now);
 	hurry_if_dying(s, entry, now);

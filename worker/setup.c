@@ -63,7 +63,7 @@ int pp__worker_setup(struct pp__self *self, struct pp__supervisor *supervisor)
 	self->pid = getpid();
 	self->supervisor = supervisor->pid;
 	self->mark = pp__process_mark();
-	self->incarnation = atomic_load(&line->incarnation);
+	self->incarnation = supervisor->incarnations[self->entry];
 	self->owner = pp__owner(self->entry, self->incarnation);
 	atomic_store(&line->pid, self->pid);
 	setpgid(0, 0);

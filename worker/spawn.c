@@ -75,6 +75,8 @@ static void prepare_line(const struct pp__supervisor *s, uint32_t entry, int32_t
 	pthread_mutexattr_destroy(&attributes);
 	atomic_store(&line->cur, PP__NO_SLOT);
 	atomic_store(&line->tasks, 0);
+	atomic_store(&line->condemned, 0);
+	atomic_store(&line->incarnation, s->incarnations[entry]);
 	line->init_code = 0;
 	line->text[0] = 0;
 	atomic_store(&line->seat, seat);
@@ -238,9 +240,8 @@ static unsigned wanted(const struct pp__supervisor *s)
 	uint32_t n = atomic_load(&h->wanted);
 
 	if (atomic_load(&h->closing)) {
-		for (uint32_t i = 0; i < h->entries; i++)
-			if (atomic_load(&s->shared->workers[i].requeue))
-				return 1;
+		if (pp__has_requeued(s))
+			return 1;
 		if (!pp__ring_has_ready(s->shared))
 			return 0;
 	}

@@ -70,7 +70,7 @@ static bool runs_since(const struct pp__supervisor *s, uint32_t entry, uint64_t 
 {
 	const struct pp__worker *line = s->shared->workers + entry;
 	uint32_t slot = atomic_load(&line->cur);
-	uint64_t owner = pp__owner(entry, atomic_load(&line->incarnation)), word;
+	uint64_t owner = pp__owner(entry, s->incarnations[entry]), word;
 	struct pp__cell *cell = s->shared->cells + slot;
 
 	if (slot >= s->shared->header->max_slots)
@@ -105,12 +105,9 @@ static void serve_requests(struct pp__supervisor *s)
 	s->kill_requests = kills;
 }
 
-static bool has_work(const struct pp__supervisor *s)
+bool pp__has_work(const struct pp__supervisor *s)
 {
-	for (uint32_t i = 0; i < s->shared->header->entries; i++)
-		if (atomic_load(&s->shared->workers[i].requeue))
-			return true;
-	return pp__ring_has_ready(s->shared);
+	return pp__has_requeued(s) || pp__ring_has_ready(s->shared);
 }
 
 /* Closing, nobody left, nothing to do. What was broken ends as soon as its workers have. */
@@ -120,7 +117,7 @@ static bool is_finished(struct pp__supervisor *s)
 		return false;
 	if (atomic_load(&s->shared->control->broken))
 		return true;
-	return atomic_load(&s->shared->header->closing) && !has_work(s);
+	return atomic_load(&s->shared->header->closing) && !pp__has_work(s);
 }
 
 static void sleep_until_news(struct pp__supervisor *s)

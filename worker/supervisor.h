@@ -24,6 +24,7 @@ struct pp__child {
 	int64_t  term_ns;        /* when SIGTERM was sent */
 	uint64_t claimed_word;   /* a claim that has not become RUNNING, */
 	int64_t  claimed_ns;     /* and since when */
+	int64_t  deaf_ns;        /* since when it has had nothing at hand and has not heard of the work there is */
 	uint64_t last_tasks;
 };
 
@@ -34,6 +35,7 @@ struct pp__supervisor {
 	const struct pp__shared *shared;
 	pid_t    pid;
 	struct pp__child children[PP__MAX_ENTRIES];
+	uint32_t incarnations[PP__MAX_ENTRIES];  /* the workers' lines have copies, for the parent */
 	bool     wants_spare;            /* a first worker has died or been recycled */
 	bool     strangers;              /* something was reaped: orphans of it may be ours now */
 	int32_t  failures;               /* to start a worker, in a row */
@@ -64,11 +66,14 @@ unsigned pp__seated(const struct pp__supervisor *s);
 void pp__break_pool(struct pp__supervisor *s, int error, const char *text);
 
 /* bury.c: deaths. Reaps everything that has ended and settles what it had at hand. */
+bool pp__owner_has_died(const struct pp__worker *line);
+bool pp__has_work(const struct pp__supervisor *s);
 void pp__reap_all(struct pp__supervisor *s);
 void pp__quarantine(struct pp__supervisor *s, uint32_t entry);
 void pp__kill_worker(struct pp__supervisor *s, uint32_t entry, int signal);
 void pp__kill_strangers(struct pp__supervisor *s);
 bool pp__has_children(const struct pp__supervisor *s);
+bool pp__has_requeued(const struct pp__supervisor *s);
 
 /* passing.c: reads what parent and workers have sent, and closes what no task will ask for. */
 void pp__pass_serve(struct pp__supervisor *s);

@@ -216,6 +216,8 @@ static void work(struct pp__self *self)
 			word = await_task(self, &slot);
 		if (!word)
 			return;
+		if (atomic_load(&self->line->condemned))
+			_exit(0);                /* it is about to be killed, and the claim goes back */
 		run(self, slot, word);
 		if (limit && self->tasks >= limit)
 			return;
