@@ -17,6 +17,7 @@ kills           80
 mutants         80
 schedules       15
 model           25
+wild            25
 calls           15
 storm           10
 lockout          5
@@ -46,6 +47,14 @@ item_mutants() {
 }
 
 item_schedules() { need tests/crash/schedules && "$build/tests/crash/schedules" "$1"; }
+
+# With the sanitizers where the compiler has them.
+item_wild() {
+	local flags=()
+	echo 'int main(void) { return 0; }' | ${CC:-cc} -fsanitize=address,undefined -x c -o /dev/null - 2>&1 \
+		|| flags=(WILD_SANITIZE=)
+	need tests/crash/wild "${flags[@]}" && "$build/tests/crash/wild" "$1"
+}
 
 item_model() { bash "$src/model/check.sh" "$1"; }
 

@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Wild writes. Tasks scribble over everything in the segment that they can write to, then go on, crash or hang, while
+ * innocent tasks run. Each run is an application of its own, a fork of this program, so that whatever becomes of it is
+ * seen from outside. What must hold: the application never crashes, hangs or reads out of bounds (it is built with ASan
+ * and UBSan where the compiler has them); each call comes to an end; an innocent task's future has its right result, or
+ * an error; its argument, which is out of the vandals' reach, is what was submitted; all slots come back.
+ *
+ * What is counted and allowed: an innocent task that ran twice, for a state word was forged; wrong bytes of a result that
+ * the vandals could reach, for these lie in the same memory and nothing but a copy could tell.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include "dump.h"
+#include "pool.h"
+#include "vandal.h"
+
+#define INNOCENTS 12
+#define VANDALS   5
+#define CALL_MS   8000           /* guards, not measures */
+#define PATIENCE_MS 100
+#define RUN_MS    90000
+#define SHORT_MS  14000
+#define FULL_RUNS 10000
+
+enum count { RETURNED, FAILED, OVERWRITTEN, TWICE, HEALED, BROKEN, COUNTS };
+static const char *const count_names[COUNTS] = { "right", "errors", "overwritten in place", "run twice", "runs healed",
+                                                 "pools broken" };
+
+/* Shared by all processes; no part of any segment. */
+struct tally {
+	atomic_ulong counts[COUNTS];
+	atomic_uint ran[INNOCENTS];
+};
+static struct tally *tally;
+static struct vandal_hits *hits;
+static pp_executor *tested;
+
+struct innocent { uint32_t number, sum; uint32_t size, nap_us; unsigned char bytes[112]; };
+
+static uint64_t next_random(uint64_t *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	*state ^= *state << 17;
+	return *state;
+}
+
+static uint32_t below(uint64_t *state, uint32_t n) { return (uint32_t)(next_random(state) >> 32) % n; }
+
+static uint32_t sum(const unsigned char *bytes, size_t size)
+{
+	uint32_t a = 1, b = 0;
+
+	for (size_t i = 0; i < size; i++)
+		b += a += bytes[i];
+	return a ^ b << 16;
+}
+
+static unsigned char result_byte(const struct innocent *in, size_t i)
+{
+	return (unsigned char)(in->bytes[i % sizeof in->bytes] + i);
+}
+
+/* Returns in->size bytes that follow from its argument; 77 says that the argument is not what was submitted. */
+static int task_innocent(pp_task *task, const void *data, size_t size)
+{
+	static unsigned char result[8192];
+	struct innocent in;
+
+	if (size != sizeof in)
+		return 77;
+	memcpy(&in, data, sizeof in);
+	if (in.number >= INNOCENTS || in.size > sizeof result || sum(in.bytes, sizeof in.bytes) != in.sum)
+		return 77;
+	atomic_fetch_add(&tally->ran[in.number], 1);
+	usleep(in.nap_us);
+	for (size_t i = 0; i < in.size; i++)
+		result[i] = result_byte(&in, i);
+	return pp_return(task, result, in.size);
+}
+
+_Noreturn static void fail(uint64_t seed, const char *what, int number)
+{
+	fprintf(stderr, "wild: seed %llu: %s (%d)\n", (unsigned long long)seed, what, number);
+	if (getenv("CRASH_SEED") && tested)
+		dump_executor(tested);
+	_exit(1);
+}
+
+static void draw_innocent(struct innocent *in, uint32_t number, uint64_t *random)
+{
+	static const uint32_t sizes[] = { 0, 8, 16, 100, 256, 3000, 8000 };
+
+	in->number = number;
+	in->size = sizes[below(random, sizeof sizes / sizeof *sizes)];
+	in->nap_us = below(random, 2) ? 0 : below(random, 2000);
+	for (size_t i = 0; i < sizeof in->bytes; i++)
+		in->bytes[i] = (unsigned char)next_random(random);
+	in->sum = sum(in->bytes, sizeof in->bytes);
+}
+
+static void judge(const pp_outcome *o, const struct innocent *in, uint64_t seed)
+{
+	const unsigned char *bytes = o->data;
+	bool right = o->size == in->size;
+
+	if (o->kind == PP_RAISED && o->code == 77)
+		fail(seed, "an argument was changed", (int)in->number);
+	if (o->kind != PP_RETURNED) {
+		atomic_fetch_add(&tally->counts[FAILED], 1);
+		return;
+	}
+	/* All of it is read, whatever it is: it must be there. */
+	for (size_t i = 0; i < o->size; i++)
+		right &= bytes[i] == result_byte(in, i);
+	atomic_fetch_add(&tally->counts[right ? RETURNED : OVERWRITTEN], 1);
+}
+
+/* Half of them by waits for many, so that the stacks and the bell take part. */
+static void collect(pp_future **futures, const struct innocent *in, uint64_t *random, uint64_t seed)
+{
+	const pp_outcome *o;
+
+	if (below(random, 2)) {
+		int n = pp_wait(futures, INNOCENTS, PP_ALL_COMPLETED, CALL_MS);
+		if (n != INNOCENTS)
+			fail(seed, "a wait for all did not end", n);
+	}
+	for (int i = 0; i < INNOCENTS; i++) {
+		int rc = pp_future_result(futures[i], CALL_MS, &o);
+		if (rc < 0)
+			fail(seed, "an innocent future did not end", rc);
+		judge(o, &in[i], seed);
+		if (atomic_load(&tally->ran[i]) > 1)
+			atomic_fetch_add(&tally->counts[TWICE], 1);
+		pp_future_free(futures[i]);
+	}
+}
+
+static void end_vandals(pp_future **futures, uint64_t seed)
+{
+	for (int i = 0; i < VANDALS; i++) {
+		int rc = pp_future_result(futures[i], 20, NULL);
+		if (rc == -ETIMEDOUT)
+			pp_future_kill(futures[i]);
+		rc = pp_future_result(futures[i], CALL_MS, NULL);
+		if (rc < 0)
+			fail(seed, "a vandal's future did not end", rc);
+		pp_future_free(futures[i]);
+	}
+}
+
+/* After it all: does a new task still return, or is there a reason why not? */
+static void try_again(pp_executor *ex, uint64_t seed)
+{
+	struct innocent in;
+	const pp_outcome *o;
+	pp_future *future;
+	int rc;
+
+	memset(&in, 0, sizeof in);
+	in.sum = sum(in.bytes, sizeof in.bytes);
+	rc = pp_submit(ex, task_innocent, &in, sizeof in, &future);
+	if (rc == -EPIPE) {
+		atomic_fetch_add(&tally->counts[BROKEN], 1);
+		return;
+	}
+	if (rc < 0)
+		fail(seed, "a submit afterwards failed", rc);
+	rc = pp_future_result(future, CALL_MS, &o);
+	if (rc < 0)
+		fail(seed, "a task afterwards did not end", rc);
+	atomic_fetch_add(&tally->counts[o->kind == PP_RETURNED ? HEALED : BROKEN], 1);
+	pp_future_free(future);
+}
+
+static void check_books(pp_executor *ex, uint64_t seed)
+{
+	uint64_t in_use;
+
+	pthread_mutex_lock(&ex->submit_lock);
+	pp__slots_harvest(ex);
+	in_use = pp__slots_in_use(ex);
+	pthread_mutex_unlock(&ex->submit_lock);
+	if (in_use)
+		fail(seed, "slots are still in use", (int)in_use);
+}
+
+/* The application. */
+static void run(uint64_t seed)
+{
+	pp_options options = PP_OPTIONS_INIT;
+	pp_future *innocents[INNOCENTS], *vandals[VANDALS];
+	struct innocent in[INNOCENTS];
+	uint64_t random = seed * UINT64_C(0x9e3779b97f4a7c15) | 1;
+	pp_executor *ex;
+	int rc, n = 0, v = 0;
+
+	memset(tally->ran, 0, sizeof tally->ran);
+	options.max_workers = 3;
+	rc = pp_executor_create(&ex, &options);
+	if (rc < 0)
+		fail(seed, "create", rc);
+	tested = ex;
+	while (n < INNOCENTS || v < VANDALS) {
+		if (v < VANDALS && (n == INNOCENTS || below(&random, 3) == 0)) {
+			struct vandal vandal = { .shared = ex->segment.shared, .hits = hits, .random = next_random(&random) };
+			rc = pp_submit(ex, task_vandal, &vandal, sizeof vandal, &vandals[v++]);
+		} else {
+			draw_innocent(&in[n], (uint32_t)n, &random);
+			rc = pp_submit(ex, task_innocent, &in[n], sizeof in[n], &innocents[n]);
+			n++;
+		}
+		if (rc < 0)
+			fail(seed, "a submit failed", rc);
+	}
+	pp_wait(innocents, INNOCENTS, PP_ALL_COMPLETED, PATIENCE_MS);     /* those that hang may have all workers */
+	end_vandals(vandals, seed);
+	collect(innocents, in, &random, seed);
+	try_again(ex, seed);
+	rc = pp_executor_shutdown(ex, PP_SHUTDOWN_WAIT | PP_SHUTDOWN_KILL, CALL_MS);
+	if (rc < 0)
+		fail(seed, "shutdown", rc);
+	check_books(ex, seed);
+	pp_executor_free(ex);
+}
+
+/* true: it ended well. */
+static bool run_apart(uint64_t seed)
+{
+	struct rlimit none = { 0, 0 };
+	struct pollfd fd = { .events = POLLIN };
+	pid_t pid = fork();
+	int status = 0;
+
+	if (pid == 0) {
+		setrlimit(RLIMIT_CORE, &none);
+		run(seed);
+		_exit(0);
+	}
+	fd.fd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (fd.fd >= 0 && poll(&fd, 1, RUN_MS) == 0) {
+		fprintf(stderr, "wild: seed %llu: hangs\n", (unsigned long long)seed);
+		kill(pid, SIGABRT);
+	}
+	close(fd.fd);
+	waitpid(pid, &status, 0);
+	if (status)
+		fprintf(stderr, "wild: seed %llu: status %#x\n", (unsigned long long)seed, (unsigned)status);
+	return status == 0;
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* Each kind of target has to have had its share, or the runs say nothing about it. */
+static bool print_hits(void)
+{
+	unsigned long all = 0;
+	bool enough = true;
+
+	for (int i = 0; i < VANDAL_KINDS; i++)
+		all += hits->writes[i];
+	printf("# %lu wild writes:", all);
+	for (int i = 0; i < VANDAL_KINDS; i++) {
+		printf(" %s %.1f %%%s", vandal_kind_names[i], 100.0 * (double)hits->writes[i] / (double)(all ? all : 1),
+		       i < VANDAL_KINDS - 1 ? "," : "\n");
+		enough &= hits->writes[i] * 20 >= all;
+	}
+	return enough;
+}
+
+int main(int argc, char **argv)
+{
+	bool full = argc > 1 && strcmp(argv[1], "full") == 0, enough;
+	const char *only = getenv("CRASH_SEED");
+	uint64_t seed = only ? strtoull(only, NULL, 0) : (uint64_t)time(NULL) * 100000, runs = 0, bad = 0;
+	int64_t until = now_ms() + SHORT_MS;
+
+	tally = mmap(NULL, sizeof *tally, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	hits = mmap(NULL, sizeof *hits, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (tally == MAP_FAILED || hits == MAP_FAILED)
+		return 1;
+	while (bad < 5 && (only ? runs < 1 : full ? runs < FULL_RUNS : now_ms() < until)) {
+		bad += !run_apart(seed + runs);
+		runs++;
+	}
+	enough = print_hits() || only;
+	printf("# innocent tasks:");
+	for (int i = 0; i < COUNTS; i++)
+		printf(" %s %lu%s", count_names[i], tally->counts[i], i < COUNTS - 1 ? "," : "\n");
+	printf("%llu runs from seed %llu; %llu crashed, hung or wrong%s\n", (unsigned long long)runs,
+	       (unsigned long long)seed, (unsigned long long)bad,
+	       enough ? "" : "; some kinds of writes had less than 5 %");
+	return bad || !enough;
+}
