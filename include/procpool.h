@@ -114,6 +114,8 @@ typedef struct pp_limits {
 	int64_t     file_size;           /* bytes */
 	int64_t     open_files;          /* descriptor numbers below this, including those inherited */
 	int64_t     core_size;           /* bytes; PP_NONE also where core_pattern(5) names a program */
+	/* Not the kernel's. Both count private memory that is resident, beyond what the worker had when it was ready. */
+	int64_t     growth_bytes;        /* a worker that has grown by more when a task has ended is replaced before the next */
 } pp_limits;
 
 typedef struct pp_options {              /* no implicit padding; grows at the end only */
@@ -169,7 +171,8 @@ extern "C" {
  * The pool is broken when no worker can be started any more: with no other alive, fork or the setting up of what
  * was forked (no such working_directory, say) fails start_attempts times in a row; the initializer crashes so often in
  * a row, or returns an error while no other worker lives; or the supervisor is gone. Then every future not done ends as
- * PP_BROKEN, and every later submit is -EPIPE. Deaths of workers elsewhere never break the pool.
+ * PP_BROKEN, and every later submit is -EPIPE. Deaths of workers elsewhere never break the pool; when they come before the
+ * first task of a worker, one after the other, the next start waits, from 10 ms on twice as long each time, up to 0.64 s.
  *
  * options may be NULL. *executor is NULL after a failure, and nothing is left behind.
  * 0; -EINVAL (executor NULL; an option out of its range, a flag or a field that this version does not know, an

@@ -97,6 +97,7 @@ struct pp__worker {
 	_Atomic uint32_t  condemned;             /* it starts nothing any more; written by the supervisor, before it kills it */
 	int32_t           init_code;
 	char              text[PP__TEXT];        /* why the initializer failed */
+	_Atomic uint64_t  resident;              /* private bytes that it had when it became live, where options ask; or 0 */
 
 	alignas(PP__LINE) struct pp__sem wake;
 	/* Robust; locked by the worker at birth and held for life. Only the supervisor looks at it, after the owner's death. */

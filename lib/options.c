@@ -13,8 +13,8 @@
 #define DEFAULT_START_ATTEMPTS 3
 #define MAX_NICE 39                      /* from one end to the other */
 
-static_assert(sizeof(pp_options) == 184, "no implicit padding");
-static_assert(sizeof(pp_limits) == 48, "no implicit padding");
+static_assert(sizeof(pp_options) == 192, "no implicit padding");
+static_assert(sizeof(pp_limits) == 56, "no implicit padding");
 static_assert(sizeof(pp_task_options) == 40, "no implicit padding");
 static_assert(sizeof(pp_map_options) == 48, "no implicit padding");
 
@@ -44,7 +44,7 @@ static int32_t default_workers(void)
 static bool limits_are_valid(const pp_limits *limits)
 {
 	const int64_t all[] = { limits->address_space, limits->data, limits->cpu_seconds, limits->file_size,
-	                        limits->open_files, limits->core_size };
+	                        limits->open_files, limits->core_size, limits->growth_bytes };
 
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
 		if (all[i] < PP_NONE)

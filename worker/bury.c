@@ -215,6 +215,12 @@ static void count_failure(struct pp__supervisor *s, uint32_t entry, uint32_t pha
 	pp__count_start_failure(s, -ECANCELED, text, false);
 }
 
+/* Workers that leave while there is work to do will be replaced, and the next of them at once. */
+static bool is_recycled(const struct pp__supervisor *s)
+{
+	return s->shared->header->max_tasks || s->boot.options.limits.growth_bytes;
+}
+
 static void bury(struct pp__supervisor *s, uint32_t entry, const siginfo_t *info)
 {
 	struct pp__child *child = &s->children[entry];
@@ -231,12 +237,14 @@ static void bury(struct pp__supervisor *s, uint32_t entry, const siginfo_t *info
 	atomic_store(&line->phase, PP__GONE);
 	atomic_store(&line->incarnation, ++s->incarnations[entry]);
 	waitpid(child->pid, NULL, 0);
+	if (phase == PP__LIVE && !ordered)
+		pp__count_early_death(s, entry);
 	child->pid = 0;
 	if (phase == PP__SETUP_FAILED || phase == PP__INIT_FAILED || (phase == PP__STARTING && !ordered))
 		count_failure(s, entry, phase, info);
 	if (phase != PP__LEAVING)
 		atomic_fetch_add(&s->shared->control->deaths, 1);
-	s->wants_spare |= phase == PP__LIVE || (phase == PP__LEAVING && s->shared->header->max_tasks);
+	s->wants_spare |= phase == PP__LIVE || (phase == PP__LEAVING && is_recycled(s));
 	*child = (struct pp__child){ 0 };
 	wake_again(s, entry);
 }

@@ -79,6 +79,7 @@ static void prepare_line(const struct pp__supervisor *s, uint32_t entry, int32_t
 	atomic_store(&line->incarnation, s->incarnations[entry]);
 	line->init_code = 0;
 	line->text[0] = 0;
+	atomic_store(&line->resident, 0);
 	atomic_store(&line->seat, seat);
 	atomic_store(&line->phase, PP__STARTING);
 }
@@ -118,11 +119,38 @@ void pp__break_pool(struct pp__supervisor *s, int error, const char *text)
 	atomic_fetch_add(&c->fd_requests, 1);
 }
 
+/* The n-th thing in a row that speaks against starting one more at once. */
+static void back_off(struct pp__supervisor *s, int32_t n)
+{
+	int64_t until = pp__now_ns() + (BACK_OFF_NS << (n <= BACK_OFF_MAX ? n - 1 : BACK_OFF_MAX));
+
+	if (until > s->next_start_ns)
+		s->next_start_ns = until;
+}
+
+/* Each worker that has got to a task breaks the row of those that did not. */
+static void note_first_tasks(struct pp__supervisor *s)
+{
+	for (uint32_t i = 0; i < s->shared->header->entries; i++) {
+		struct pp__child *child = &s->children[i];
+		if (!child->pid || child->worked || !atomic_load(&s->shared->workers[i].tasks))
+			continue;
+		child->worked = true;
+		s->early_deaths = 0;
+	}
+}
+
+void pp__count_early_death(struct pp__supervisor *s, uint32_t entry)
+{
+	note_first_tasks(s);
+	if (!s->children[entry].worked && ++s->early_deaths > 1)
+		back_off(s, s->early_deaths - 1);        /* one is an accident */
+}
+
 /* A start failed by fork, or by the initializer. In a row means: no initializer has succeeded in between. */
 void pp__count_start_failure(struct pp__supervisor *s, int error, const char *text, bool breaks_now)
 {
 	uint32_t initialized = atomic_load(&s->shared->control->initialized);
-	int32_t exponent;
 
 	if (initialized != s->initialized_at_failure)
 		s->failures = 0;
@@ -132,8 +160,7 @@ void pp__count_start_failure(struct pp__supervisor *s, int error, const char *te
 		pp__break_pool(s, error, text);
 		return;
 	}
-	exponent = s->failures < BACK_OFF_MAX ? s->failures - 1 : BACK_OFF_MAX;
-	s->next_start_ns = pp__now_ns() + (BACK_OFF_NS << exponent);
+	back_off(s, s->failures);
 }
 
 static bool may_start(const struct pp__supervisor *s)

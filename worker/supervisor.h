@@ -26,6 +26,7 @@ struct pp__child {
 	int64_t  claimed_ns;     /* and since when */
 	int64_t  deaf_ns;        /* since when it has had nothing at hand and has not heard of the work there is */
 	uint64_t last_tasks;
+	bool     worked;         /* it has got to a task */
 };
 
 struct pp__held;
@@ -39,6 +40,7 @@ struct pp__supervisor {
 	bool     wants_spare;            /* a first worker has died or been recycled */
 	bool     strangers;              /* something was reaped: orphans of it may be ours now */
 	int32_t  failures;               /* to start a worker, in a row */
+	int32_t  early_deaths;           /* of live workers before their first task, in a row */
 	uint32_t initialized_at_failure;
 	int64_t  next_start_ns;          /* back-off */
 	int64_t  busy_ns;                /* when a worker was last seen busy */
@@ -62,6 +64,8 @@ void pp__spawn_wanted(struct pp__supervisor *s);
 void pp__count_start_failure(struct pp__supervisor *s, int error, const char *text, bool breaks_now);
 /* One could not be forked or set up: a failure that counts only while no other worker lives. */
 void pp__no_worker(struct pp__supervisor *s, int error, const char *what);
+/* A live worker died without being asked to: before its first task, that delays the next start, and that is all. */
+void pp__count_early_death(struct pp__supervisor *s, uint32_t entry);
 unsigned pp__seated(const struct pp__supervisor *s);
 void pp__break_pool(struct pp__supervisor *s, int error, const char *text);
 

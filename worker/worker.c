@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "memory.h"
 #include "ring.h"
 #include "slot.h"
 #include "supervisor.h"
@@ -199,6 +200,16 @@ static bool await_seat(struct pp__self *self)
 	return true;
 }
 
+/* Memory that a task has left behind, or that its allocator keeps. Who has grown by too much ends in good order. */
+static bool has_grown(const struct pp__self *self)
+{
+	int64_t most = self->options->limits.growth_bytes;
+	struct pp__memory now;
+
+	return most && pp__memory_now(0, &now)
+	       && now.resident > atomic_load(&self->line->resident) + pp__limit_bytes(most);
+}
+
 static void work(struct pp__self *self)
 {
 	uint64_t limit = self->shared->header->max_tasks, word;
@@ -219,7 +230,7 @@ static void work(struct pp__self *self)
 		if (atomic_load(&self->line->condemned))
 			_exit(0);                /* it is about to be killed, and the claim goes back */
 		run(self, slot, word);
-		if (limit && self->tasks >= limit)
+		if ((limit && self->tasks >= limit) || has_grown(self))
 			return;
 		word = look(self, &slot);
 	}
@@ -239,6 +250,14 @@ static int run_hook(struct pp__self *self, pp_fn *fn)
 	return rc;
 }
 
+static void note_memory(struct pp__self *self)
+{
+	struct pp__memory now;
+
+	if (self->options->limits.growth_bytes && pp__memory_now(0, &now))
+		atomic_store(&self->line->resident, now.resident);
+}
+
 static bool initialize(struct pp__self *self)
 {
 	pp_fn *initializer = self->shared->header->initializer;
@@ -249,6 +268,7 @@ static bool initialize(struct pp__self *self)
 		atomic_store(&self->line->phase, PP__INIT_FAILED);
 		return false;
 	}
+	note_memory(self);
 	atomic_store(&self->line->phase, PP__LIVE);
 	atomic_fetch_add(&self->shared->control->initialized, 1);
 	if (self->shared->header->flags & PP_START_ALL)
