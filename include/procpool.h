@@ -335,12 +335,22 @@ enum pp_kind {                           /* numbers left out are kept for causes
 	PP_BROKEN    = 9                 /* the pool broke before it ended: code is a negative errno */
 };
 
+/* The names of registers[] in its order, which is that of DWARF: of the caller-saved ones of aarch64 some are left out. */
+#if defined __x86_64__
+# define PP_REGISTERS "rax rdx rcx rbx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15 rip"
+#elif defined __aarch64__
+# define PP_REGISTERS "x0 x1 x2 x3 x4 x5 x6 x7 x19 x20 x21 x22 x23 x24 x25 x26 x27 x28 x29 x30 sp pc"
+#else
+# define PP_REGISTERS ""
+#endif
+
 typedef struct pp_outcome {              /* made by the library; reached by pointer only; grows at the end */
 	int          kind;               /* enum pp_kind */
 	int          code;               /* RAISED: the code; EXITED: the status; BROKEN: a negative errno; else 0 */
 	const void  *data;               /* RETURNED: the result; RAISED: the detail bytes; never NULL; aligned to 8 bytes */
 	size_t       size;
-	const char  *message;            /* one line for people, never NULL; RAISED: the task's own, "" without one */
+	const char  *message;            /* one line for people, never NULL; RAISED: the task's own, "" without one; CRASHED: signal
+	                                    and code in words, such as "SIGSEGV: address not mapped at 0x10" */
 	const char  *task_name;          /* never NULL */
 	pid_t        pid;                /* of the worker; 0: never ran, or not known */
 	int          worker;             /* its index, 0 to max_workers - 1; -1: never ran, or not known */
@@ -350,7 +360,39 @@ typedef struct pp_outcome {              /* made by the library; reached by poin
 	uintptr_t    fault_address;      /* CRASHED by SIGSEGV, SIGBUS, SIGILL, SIGFPE: si_addr, else 0 */
 	uint64_t     queued_ns;          /* from submit to start; never ran: to the end */
 	uint64_t     running_ns;         /* from start to end; 0: never ran */
+	/* CRASHED by a signal that its worker caught (SEGV, BUS, ILL, FPE, ABRT, TRAP, SYS): as of that instant. */
+	uintptr_t    instruction;        /* where the thread was; 0: not known */
+	const uint64_t *registers;       /* in the order of PP_REGISTERS; NULL: not known */
+	unsigned     register_count;
+	pid_t        thread;             /* that the signal met; pid's own is the task's; 0: not known */
 } pp_outcome;
+
+/*
+ * A frame of a backtrace; the first is that of the crash, the last that in which the worker called the task. Names are
+ * those of the program as it was at pp_executor_create: file and line where it, or its library, has debug information
+ * (cc -g, or a separate file that is found by its build id), a function where it has at least its symbols.
+ */
+typedef struct pp_frame {                /* no implicit padding */
+	uintptr_t    address;            /* of the instruction; of a caller: where the call returns to */
+	const char  *module;             /* path of the program or the library; NULL: not known */
+	uint64_t     offset;             /* address as in that file: for addr2line -e */
+	const char  *function;           /* NULL: not known; of C++ in full where the program has a C++ library */
+	const char  *file;               /* NULL: not known */
+	int          line;               /* 0: not known */
+	int          is_caller;
+} pp_frame;
+
+typedef struct pp_postmortem {           /* made by the library; reached by pointer only; grows at the end */
+	int          wait_status;        /* as of waitpid(2); -1: not known */
+	int          core_dumped;
+	uint64_t     cpu_ns;             /* of the whole worker process, all its tasks, from the kernel: user and system */
+	uint64_t     peak_rss;           /* bytes */
+	uint64_t     faults;             /* page faults. These four: UINT64_MAX: not known */
+	uint64_t     switches;           /* context switches */
+	const pp_frame *frames;          /* never NULL */
+	size_t       frame_count;        /* 0: no backtrace, see frames_note; at most 64 */
+	const char  *frames_note;        /* why there are none, or where they break off; "": they are complete; static */
+} pp_postmortem;
 
 /* The result as an object of one type: copies it, if the task returned bytes of just that size. 0; -EINVAL (NULL; another
  * kind; another size), and the object is as it was. In one line: pp_outcome_value(outcome, PP_BYTES(point)). */
@@ -371,6 +413,16 @@ PP_API int  pp_outcome_describe(const pp_outcome *outcome, char *buffer, size_t 
 PP_API int  pp_future_result(pp_future *future, int64_t timeout_ms, const pp_outcome **outcome);
 /* The same, but *outcome is NULL when the task returned. */
 PP_API int  pp_future_exception(pp_future *future, int64_t timeout_ms, const pp_outcome **outcome);
+
+/*
+ * What is known of the process that went with a task, once the kernel has taken it down: of a task that crashed, exited
+ * or was killed while it ran. Waits until the future is done and the process is gone, which it is some moments later
+ * (18 ms per GiB of heap; while a core is dumped, as long as that takes). The first call for a future also makes the
+ * backtrace, which takes some 10 ms of this thread, more in a large program; *postmortem lives as long as the outcome.
+ * 0; -ETIMEDOUT; -ENODATA (the task did not take its worker with it; or nobody saw to that process, because the pool
+ * broke; or shared memory was full); -EINVAL; -ECHILD; -ENOMEM. *postmortem is NULL after a failure.
+ */
+PP_API int  pp_future_postmortem(pp_future *future, int64_t timeout_ms, const pp_postmortem **postmortem);
 
 PP_API bool pp_future_done(const pp_future *future);             /* ended in whatever way, cancelled included */
 PP_API bool pp_future_running(const pp_future *future);          /* a worker executes it now */

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Outcomes in words. */
 #include <errno.h>
-#include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include "procpool.h"
@@ -21,16 +19,6 @@ const char *pp_kind_name(int kind)
 	}
 }
 
-static int describe_crash(const pp_outcome *o, char *text, size_t size)
-{
-	const char *name = sigabbrev_np(o->signal);
-
-	if (o->signal == SIGSEGV || o->signal == SIGBUS || o->signal == SIGILL || o->signal == SIGFPE)
-		return snprintf(text, size, "crashed: SIG%s (%s) at 0x%" PRIxPTR, name ? name : "?", o->message,
-		                o->fault_address);
-	return snprintf(text, size, "crashed: SIG%s (%s)", name ? name : "?", o->message);
-}
-
 static int describe_kind(const pp_outcome *o, char *text, size_t size)
 {
 	switch (o->kind) {
@@ -39,7 +27,7 @@ static int describe_kind(const pp_outcome *o, char *text, size_t size)
 	case PP_RAISED:
 		return snprintf(text, size, "raised %d%s%s", o->code, *o->message ? ": " : "", o->message);
 	case PP_CRASHED:
-		return describe_crash(o, text, size);
+		return snprintf(text, size, "crashed: %s", o->message);
 	case PP_EXITED:
 	case PP_CANCELLED:
 	case PP_KILLED:

@@ -20,6 +20,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "death.h"
 #include "procpool.h"
 #include "sem.h"
 
@@ -102,6 +103,8 @@ struct pp__worker {
 	alignas(PP__LINE) struct pp__sem wake;
 	/* Robust; locked by the worker at birth and held for life. Only the supervisor looks at it, after the owner's death. */
 	alignas(PP__LINE) pthread_mutex_t life;
+	alignas(PP__LINE) struct pp__crash crash;        /* written by the crash handler */
+	struct pp__stack  stack;
 };
 
 enum pp__arm { PP__ARM_BELL = 1, PP__ARM_FD = 2 };
@@ -172,6 +175,7 @@ struct pp__header {
 static_assert(sizeof(struct pp__desc) == 128, "a descriptor is two lines");
 static_assert(sizeof(struct pp__cell) == 128, "a cell is two lines");
 static_assert(offsetof(struct pp__cell, wake) == PP__LINE, "what a task touches is the first line");
+static_assert(sizeof(struct pp__death) <= PP__EXTENSION, "a death has room in its slot's extension");
 static_assert(sizeof(struct pp__worker) % PP__LINE == 0, "workers share no line");
 static_assert(sizeof(struct pp__header) <= PP__PAGE, "the header is one page");
 static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2, "a lock inside an atomic dies with its holder");

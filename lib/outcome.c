@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "pool.h"
+#include "report.h"
 #include "units.h"
 
 static const unsigned char no_bytes[16];
@@ -129,7 +129,7 @@ void pp__box_read(struct pp__box *box, int code, const unsigned char *bytes, uin
 	}
 }
 
-static void read_death(struct pp__box *box, const struct seen *seen)
+static void read_death(const pp_future *future, struct pp__box *box, const struct seen *seen)
 {
 	pp_outcome *o = &box->outcome;
 
@@ -138,7 +138,7 @@ static void read_death(struct pp__box *box, const struct seen *seen)
 		o->signal = seen->death_signal;
 		o->signal_code = seen->death_code;
 		o->fault_address = (uintptr_t)seen->death_address;
-		say(box, "%s", sigdescr_np(o->signal) ? sigdescr_np(o->signal) : "Unknown signal");
+		pp__crash_describe(future, box, seen->word);
 		return;
 	}
 	o->kind = PP_EXITED;
@@ -178,6 +178,7 @@ static const char *task_name(const pp_future *future)
 void pp__box_init(struct pp__box *box)
 {
 	box->text = NULL;
+	box->report = NULL;
 	box->outcome = (pp_outcome){ .data = no_bytes, .message = "", .task_name = "", .worker = -1 };
 }
 
@@ -194,9 +195,15 @@ struct pp__box *pp__box_broken(const char *text, int code)
 	return box;
 }
 
-void pp__box_free(struct pp__box *box)
+void pp__box_clear(struct pp__box *box)
 {
 	free(box->text);
+	pp__report_free(box->report);
+}
+
+void pp__box_free(struct pp__box *box)
+{
+	pp__box_clear(box);
 	free(box);
 }
 
@@ -222,7 +229,7 @@ static void read_box(pp_future *future, struct pp__box *box)
 		pp__box_read(box, seen.code, locate(future, box, &seen), seen.size);
 		break;
 	case PP__DIED:
-		read_death(box, &seen);
+		read_death(future, box, &seen);
 		break;
 	case PP__KILLED:
 		box->outcome.kind = PP_KILLED;

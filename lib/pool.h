@@ -72,6 +72,7 @@ struct pp__box {
 	alignas(PP__LINE) pp_outcome outcome;
 	unsigned char bytes[PP__RESULT_INLINE];
 	char         *text;              /* malloc'ed message, or NULL */
+	struct pp__report *report;       /* of a death: report.h; NULL */
 };
 
 /* First line: what each task touches. */
@@ -220,6 +221,7 @@ void              pp__box_init(struct pp__box *box);
 /* Fills in a result, or what was raised; bytes NULL: it was overwritten. */
 void              pp__box_read(struct pp__box *box, int code, const unsigned char *bytes, uint64_t size);
 struct pp__box   *pp__box_broken(const char *text, int code);
+void              pp__box_clear(struct pp__box *box);                    /* frees what it has of its own */
 void              pp__box_free(struct pp__box *box);
 
 /* watch.c; all with pp__lock held */

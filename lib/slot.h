@@ -53,7 +53,13 @@ static inline bool pp__word_is_owned_by(uint64_t word, uint64_t owner)
 	return (word & PP__OWNER_BITS) == owner;
 }
 
+/* What one attempt at a task is known by: slot (by the check), generation, owner. */
+static inline uint64_t pp__word_attempt(uint64_t word) { return word & ~(PP__WANTS | UINT64_C(31)); }
+
 static inline bool pp__state_is_end(enum pp__state state) { return state >= PP__DONE && state < PP__STATES; }
+
+/* Its worker went with it; also a task that was stopped, once that worker is gone. */
+static inline bool pp__state_is_death(enum pp__state state) { return state == PP__DIED || state == PP__KILLED; }
 
 /* Spreads every bit over all of them. */
 uint64_t pp__mix(uint64_t x);

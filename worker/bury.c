@@ -232,6 +232,7 @@ static void bury(struct pp__supervisor *s, uint32_t entry, const siginfo_t *info
 		atomic_fetch_add(&s->shared->control->owner_deaths, 1);
 	kill(-child->pid, SIGKILL);
 	settle(s, entry, info);
+	pp__record_death(s, entry);
 	atomic_compare_exchange_strong(&s->shared->control->spare, &spare, 0);
 	atomic_store(&line->pid, 0);
 	atomic_store(&line->phase, PP__GONE);

@@ -29,7 +29,7 @@ static bool has_address(int signal)
  * Moves the task that runs now to its end by death. STOPPING forbids it: then the cause is already decided. Whoever
  * waits is woken before the spare is; then this process gives way to both, because it is about to be torn down.
  */
-static void settle(struct pp__self *self, int signal, int code, uintptr_t address)
+static void settle(struct pp__self *self, int signal, int code, const siginfo_t *info, const void *context)
 {
 	const struct pp__shared *shared = self->shared;
 	uint32_t slot = atomic_load(&self->line->cur);
@@ -46,13 +46,17 @@ static void settle(struct pp__self *self, int signal, int code, uintptr_t addres
 	cell->end_ns = (uint64_t)pp__now_ns();
 	cell->death_signal = signal;
 	cell->death_code = code;
-	cell->death_address = address;
+	cell->death_address = info && has_address(signal) ? (uint64_t)(uintptr_t)info->si_addr : 0;
+	if (info)
+		pp__death_note(&self->line->crash, word, info, context);
 	word = pp__slot_die(cell, word);
 	if (!word)
 		return;
 	pp__announce_end(shared, slot, word);
 	pp__promote_spare(self);
 	sched_setscheduler(0, SCHED_IDLE, &zero);
+	if (info)
+		pp__death_save_stack(self, slot, word);
 }
 
 /* One thread settles; others wait for the process to end. true: it is this one. false: it has been here before, and
@@ -73,9 +77,8 @@ static void on_crash(int signal, siginfo_t *info, void *context)
 	struct sigaction action = { .sa_handler = SIG_DFL };
 	sigset_t set;
 
-	(void)context;
 	if (getpid() == dying_self->pid && is_first(dying_self))
-		settle(dying_self, signal, info->si_code, has_address(signal) ? (uintptr_t)info->si_addr : 0);
+		settle(dying_self, signal, info->si_code, info, context);
 	sigaction(signal, &action, NULL);
 	if (info->si_code > 0 && has_address(signal))
 		return;                  /* the instruction is tried again, and the core shows it */
@@ -94,7 +97,7 @@ static void on_leave(int status, void *self_pointer)
 		return;                  /* a child of the task: its exit is its own */
 	if (is_first(self)) {
 		pp__flush_output();
-		settle(self, 0, status & 0xff, 0);
+		settle(self, 0, status & 0xff, NULL, NULL);
 	}
 	_exit(status);
 }

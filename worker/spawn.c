@@ -78,6 +78,9 @@ static void prepare_line(const struct pp__supervisor *s, uint32_t entry, int32_t
 	atomic_store(&line->condemned, 0);
 	atomic_store(&line->incarnation, s->incarnations[entry]);
 	line->init_code = 0;
+	atomic_store(&line->crash.tag, 0);
+	atomic_store(&line->stack.claim, 0);
+	line->stack.size = 0;
 	line->text[0] = 0;
 	atomic_store(&line->resident, 0);
 	atomic_store(&line->seat, seat);

@@ -79,6 +79,9 @@ void pp__kill_strangers(struct pp__supervisor *s);
 bool pp__has_children(const struct pp__supervisor *s);
 bool pp__has_requeued(const struct pp__supervisor *s);
 
+/* record.c: what is known of the death of a worker that was confirmed, for the task that went with it. */
+void pp__record_death(struct pp__supervisor *s, uint32_t entry);
+
 /* passing.c: reads what parent and workers have sent, and closes what no task will ask for. */
 void pp__pass_serve(struct pp__supervisor *s);
 void pp__pass_forget(struct pp__supervisor *s);          /* in a fresh worker: it is not its own */

@@ -281,7 +281,8 @@ int pp__worker_main(struct pp__supervisor *supervisor, uint32_t entry)
 	static struct pp__self self;             /* not on the stack: a task may overrun that */
 
 	self = (struct pp__self){ .shared = supervisor->shared, .line = supervisor->shared->workers + entry,
-	                          .entry = entry, .spin = { PP__SPIN_MAX_NS } };
+	                          .entry = entry, .spin = { PP__SPIN_MAX_NS },
+	                          .stack_top = (uintptr_t)__builtin_frame_address(0) + 16 };
 	if (pp__worker_setup(&self, supervisor) < 0)
 		return 1;
 	if (!initialize(&self))

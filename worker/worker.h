@@ -3,6 +3,7 @@
 #ifndef PP_WORKER_WORKER_H
 #define PP_WORKER_WORKER_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <sys/types.h>
 #include "layout.h"
@@ -46,6 +47,7 @@ struct pp__self {
 	uint32_t  fd_count;
 	struct pp__pass_end fds[PP_TASK_FDS_MAX];
 	_Atomic pid_t dying;             /* the thread that is in the crash handler or the exit hook */
+	uintptr_t stack_top;             /* what is above this on the main thread's stack is not the worker's own */
 	struct pp_task task;
 };
 
@@ -58,6 +60,10 @@ void pp__flush_output(void);
 
 /* crash.c: the handlers and hooks that settle the future of a task which takes the process with it. */
 int  pp__crash_arm(struct pp__self *self);
+
+/* death.c: what the handler notes of a crash before it settles, and what it saves after that. */
+void pp__death_note(struct pp__crash *crash, uint64_t word, const siginfo_t *info, const void *context);
+void pp__death_save_stack(struct pp__self *self, uint32_t slot, uint64_t word);
 
 /* promote.c: hands this worker's seat to the spare, if there is one; from handlers too. */
 void pp__promote_spare(struct pp__self *self);
