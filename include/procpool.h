@@ -97,8 +97,23 @@ enum pp_flags {                          /* pp_options.flags */
 	PP_MEMFD_ONLY    = 1u << 2,      /* shared memory from memfd_create(2): not bounded by the size of /dev/shm */
 	PP_SHM_ONLY      = 1u << 3,      /* shared memory from /dev/shm or not at all: none or a full one is -ENOSPC */
 	PP_PASS_FDS      = 1u << 4,      /* tasks may be given descriptors; the executor keeps one of its own open for that */
-	PP_PIN_EACH      = 1u << 5       /* each worker runs on one CPU: that of its index in cpus, modulo cpu_count */
+	PP_PIN_EACH      = 1u << 5,      /* each worker runs on one CPU: that of its index in cpus, modulo cpu_count */
+	PP_CHECKSUM      = 1u << 6,      /* of the bytes of each result, too: see below */
+	PP_COPY_OUT      = 1u << 7       /* with it: results are copied to private memory of the parent and checked there */
 };
+
+/*
+ * PP_CHECKSUM. How long a result is and where it stands is always guarded by a checksum; with this so are its bytes,
+ * and those of a raised error. The worker takes it when the result is complete: in pp_return of the task's own bytes,
+ * and of what is written in place when the function returns. The parent compares when a call first returns the
+ * outcome. Where the bytes were changed meanwhile, by a worker gone wild, the outcome is PP_RAISED with -EBADMSG, and
+ * never wrong bytes. Of a map each item has its own. Each side reads the bytes once more, at some 10 GB/s.
+ *   What is read in place can still be overwritten after that. With PP_COPY_OUT, too, a result above 16 bytes is first
+ * copied into memory from malloc, which lives as long as its outcome, and what is compared is the copy: then its bytes
+ * change no more, for the price of that copy. A block made of it by pp_future_block is the shared memory itself all
+ * the same.
+ *   -EINVAL: PP_COPY_OUT alone. -ENOTSUP: the library was built without checksums.
+ */
 
 /*
  * What a worker process may use, as setrlimit(2) has it, for all that it does in its life and not for each task (with
@@ -179,7 +194,7 @@ extern "C" {
  * initializer outside the known code); -ENOMEM; -ENOSPC (shared memory is full); -EFBIG (RLIMIT_FSIZE is below what the
  * shared memory needs); -EMFILE, -ENFILE (no descriptor); -EAGAIN (no process or no memory for one); -ECANCELED
  * (PP_START_ALL, and the initializer failed; where a worker cannot be given its surroundings, what that failed with); -EPIPE (the
- * supervisor died while starting); -ECHILD (in a worker).
+ * supervisor died while starting); -ENOTSUP (PP_CHECKSUM, as said there); -ECHILD (in a worker).
  */
 PP_CHECK PP_API int pp_executor_create(pp_executor **executor, const pp_options *options);
 

@@ -67,12 +67,16 @@ int pp_block_create(pp_executor *ex, size_t size, unsigned flags, pp_block **mad
 	return 0;
 }
 
-/* Where a result that has been read is in the segment. Those up to PP__RESULT_INLINE were copied out of their cell. */
-static uint64_t offset_of_result(const pp_future *future, const pp_outcome *outcome)
+/* Where a result that has been read is in the segment. Those up to PP__RESULT_INLINE were copied out of their cell, and
+ * the outcome of one that was copied out as a whole points to the copy. */
+static uint64_t offset_of_result(pp_future *future, const pp_outcome *outcome)
 {
 	const struct pp__shared *shared = &future->executor->segment.shared;
+	const struct pp__box *box = atomic_load(&future->box);
 	const char *bytes = outcome->data;
 
+	if (box->owned)
+		bytes = (const char *)box->place;
 	if (outcome->size <= PP__RESULT_INLINE)
 		bytes = (const char *)shared->cells[future->slot].result;
 	return (uint64_t)(bytes - shared->base);

@@ -53,7 +53,7 @@ uint32_t pp__chunk_check(const struct pp__header *header, uint32_t slot, uint32_
 	uint64_t sum = header->nonce ^ slot ^ (uint64_t)(generation & PP__GENERATION_MASK) << 32;
 
 	sum = (sum ^ i) * UINT64_C(0x9e3779b97f4a7c15);
-	sum = (sum ^ sum >> 32 ^ entry->place) * UINT64_C(0x9e3779b97f4a7c15);
+	sum = (sum ^ sum >> 32 ^ entry->place ^ (uint64_t)entry->sum << 32) * UINT64_C(0x9e3779b97f4a7c15);
 	sum = (sum ^ sum >> 32 ^ entry->size) * UINT64_C(0x9e3779b97f4a7c15);
 	sum = (sum ^ sum >> 32 ^ entry->end_ns) * UINT64_C(0x9e3779b97f4a7c15);
 	sum = (sum ^ sum >> 32 ^ (uint32_t)entry->code) * UINT64_C(0x9e3779b97f4a7c15);

@@ -20,7 +20,7 @@
 #include "layout.h"
 
 #define PP__CHUNK_ITEMS_MAX (1u << 20)
-#define PP__CHUNK_OVERFLOW  UINT64_MAX   /* as place: the result is in the overflow */
+#define PP__CHUNK_OVERFLOW  UINT32_MAX   /* as place: the result is in the overflow */
 
 struct pp__chunk_head {
 	pp_fn    *fn;
@@ -36,7 +36,8 @@ struct pp__chunk_item {
 };
 
 struct pp__chunk_entry {
-	uint64_t         place;          /* offset of the result in the room */
+	uint32_t         place;          /* offset of the result in the room */
+	uint32_t         sum;            /* of the bytes of the result, with PP_CHECKSUM; else 0 */
 	uint64_t         size;
 	uint64_t         end_ns;         /* the start of the next one; the first starts with the task */
 	int32_t          code;           /* as in a cell */

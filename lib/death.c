@@ -181,6 +181,6 @@ void pp__crash_describe(const pp_future *future, struct pp__box *box, uint64_t w
 		sender = report->crash.sender;
 	}
 	say_crash(&box->outcome, sender, text, sizeof text);
-	box->text = strdup(text);
-	box->outcome.message = box->text ? box->text : "";
+	box->owned = strdup(text);
+	box->outcome.message = box->owned ? box->owned : "";
 }

@@ -112,7 +112,7 @@ int pp_future_result(pp_future *future, int64_t timeout_ms, const pp_outcome **o
 	if (!outcome)
 		return 0;
 	*outcome = pp__future_outcome(future);
-	return 0;
+	return *outcome ? 0 : -ENOMEM;
 }
 
 int pp_future_exception(pp_future *future, int64_t timeout_ms, const pp_outcome **outcome)

@@ -63,7 +63,7 @@ struct pp__cell {
 	_Atomic uint32_t  link;          /* completion stack: the slot below, plus one; its pusher's */
 	int32_t           code;          /* 0: returned; else raised */
 	uint64_t          size;          /* of the result */
-	uint32_t          check;         /* pp__result_check over the descriptor of the result */
+	uint32_t          check;         /* over the descriptor of the result, and the sum of its bytes */
 	uint32_t          who;           /* the owner's pid and seat, from RUNNING on; 0 before, and so is start_ns */
 	uint64_t          start_ns;      /* CLOCK_MONOTONIC */
 	uint64_t          end_ns;

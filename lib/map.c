@@ -150,6 +150,7 @@ static int advance(pp_map *map)
 int pp_map_next(pp_map *map, uint64_t *index, const pp_outcome **outcome)
 {
 	const pp_outcome *made;
+	uint64_t made_index;
 	int rc;
 
 	if (outcome)
@@ -161,9 +162,12 @@ int pp_map_next(pp_map *map, uint64_t *index, const pp_outcome **outcome)
 	rc = advance(map);
 	if (rc != 1)
 		return rc;
-	if (index)
-		*index = map->current->first + map->current->given;
+	made_index = map->current->first + map->current->given;
 	made = pp__batch_give(map, map->current);
+	if (!made)
+		return -ENOMEM;
+	if (index)
+		*index = made_index;
 	if (outcome)
 		*outcome = made;
 	map->given++;
@@ -219,7 +223,7 @@ void pp_map_free(pp_map *map)
 		pp__batch_free(map, b);
 	}
 	free(map->spare.bytes);
-	free(map->box.text);
+	free(map->box.owned);
 	pthread_mutex_destroy(&map->lock);
 	free(map);
 }

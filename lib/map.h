@@ -81,7 +81,8 @@ int  pp__map_refill(pp_map *map, uint64_t asked);
 uint64_t pp__batch_done(struct pp__batch *batch);
 /* 0; -ENOMEM. Its rest, if there is one, stands behind it in the list then. */
 int  pp__batch_open(pp_map *map, struct pp__batch *batch);
-/* What became of the next of its items; valid until the next call, or the end of the batch. */
+/* What became of the next of its items; valid until the next call, or the end of the batch. NULL: no memory; it is
+ * still the next. */
 const pp_outcome *pp__batch_give(pp_map *map, struct pp__batch *batch);
 
 #endif

@@ -195,6 +195,7 @@ static bool read_entry(const struct pp__batch *batch, uint32_t i, struct pp__chu
 		return false;
 	check = atomic_load_explicit(&shared[i].check, memory_order_acquire);
 	entry->place = v->place;
+	entry->sum = v->sum;
 	entry->size = v->size;
 	entry->end_ns = v->end_ns;
 	entry->code = v->code;
@@ -220,15 +221,17 @@ static void say_times(struct pp__batch *batch, pp_outcome *o, uint64_t end_ns)
 	batch->start_ns = end > start ? end : start;
 }
 
-/* An item of a chunk, from its entry, or from what became of the chunk. */
-static void say_item(pp_map *map, struct pp__batch *batch, const pp_outcome *chunk)
+/* An item of a chunk, from its entry, or from what became of the chunk. 0; -ENOMEM. */
+static int say_item(pp_map *map, struct pp__batch *batch, const pp_outcome *chunk)
 {
 	struct pp__box *box = &map->box;
 	uint64_t chunk_end = (uint64_t)batch->future->submit_ns + chunk->queued_ns + chunk->running_ns;
 	struct pp__chunk_entry entry = { .place = 0 };
 
 	if (read_entry(batch, batch->given, &entry)) {
-		pp__box_read(box, entry.code, locate(batch, &entry), entry.size);
+		if (pp__box_read_verified(map->executor, box, entry.code, locate(batch, &entry), entry.size,
+		                          entry.sum) < 0)
+			return -ENOMEM;
 		map->item_bytes = blend(map->item_bytes, entry.size + 1);
 	} else if (chunk->kind == PP_RETURNED || chunk->kind == PP_RAISED) {
 		entry.end_ns = chunk_end;
@@ -243,18 +246,19 @@ static void say_item(pp_map *map, struct pp__batch *batch, const pp_outcome *chu
 	box->outcome.attempt = chunk->attempt;
 	if (chunk->kind != PP_CANCELLED)
 		say_times(batch, &box->outcome, entry.end_ns);
+	return 0;
 }
 
 const pp_outcome *pp__batch_give(pp_map *map, struct pp__batch *batch)
 {
 	const pp_outcome *whole = batch->future ? pp__future_outcome(batch->future) : NULL;
 
-	free(map->box.text);
+	free(map->box.owned);
 	pp__box_init(&map->box);
 	if (!whole)
 		say_verdict(map, batch->verdict);
-	else if (batch->future->chunk)
-		say_item(map, batch, whole);
+	else if (batch->future->chunk && say_item(map, batch, whole) < 0)
+		return NULL;
 	batch->given++;
 	if (whole && !batch->future->chunk)
 		return whole;

@@ -7,9 +7,10 @@
 #include <sched.h>
 #include <string.h>
 #include "pool.h"
+#include "sum.h"
 
 #define KNOWN_FLAGS (PP_START_ALL | PP_SELF_DISPATCH | PP_MEMFD_ONLY | PP_SHM_ONLY | PP_PASS_FDS \
-                     | PP_PIN_EACH)
+                     | PP_PIN_EACH | PP_CHECKSUM | PP_COPY_OUT)
 #define DEFAULT_START_ATTEMPTS 3
 #define MAX_NICE 39                      /* from one end to the other */
 
@@ -79,10 +80,14 @@ int pp__options_read(pp_options *to, const pp_options *from)
 		return -EINVAL;
 	if ((to->flags & PP_MEMFD_ONLY) && (to->flags & PP_SHM_ONLY))
 		return -EINVAL;
+	if ((to->flags & PP_COPY_OUT) && !(to->flags & PP_CHECKSUM))
+		return -EINVAL;
 	if (to->max_workers < 0 || to->max_workers > (int32_t)PP__MAX_WORKERS)
 		return -EINVAL;
 	if ((!to->initializer_data && to->initializer_size) || !surroundings_are_valid(to))
 		return -EINVAL;
+	if ((to->flags & PP_CHECKSUM) && !pp__sum_is_known())
+		return -ENOTSUP;
 	if (to->max_workers == 0)
 		to->max_workers = default_workers();
 	if (to->start_attempts == 0)
@@ -95,8 +100,10 @@ int pp__task_options_read(pp_task_options *to, const pp_task_options *from)
 	static const pp_task_options defaults = PP_TASK_OPTIONS_INIT;
 	int rc;
 
-	if (!from)
-		from = &defaults;
+	if (!from) {
+		*to = defaults;
+		return 0;
+	}
 	rc = read_struct(to, sizeof *to, from, from->size);
 	if (rc < 0)
 		return rc;

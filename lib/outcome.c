@@ -49,14 +49,15 @@ static void say(struct pp__box *box, const char *format, ...)
 	va_list list;
 
 	va_start(list, format);
-	if (vasprintf(&box->text, format, list) < 0)
-		box->text = NULL;
+	if (vasprintf(&box->owned, format, list) < 0)
+		box->owned = NULL;
 	va_end(list);
-	box->outcome.message = box->text ? box->text : "";
+	box->outcome.message = box->owned ? box->owned : "";
 }
 
 static void overwritten(struct pp__box *box)
 {
+	free(box->owned);
 	box->outcome.kind = PP_RAISED;
 	box->outcome.code = -EBADMSG;
 	box->outcome.data = no_bytes;
@@ -75,14 +76,11 @@ static const unsigned char *in_argument(const pp_future *future, uint64_t offset
 	return (const unsigned char *)shared->base + desc->offset + offset;
 }
 
-/* Where a result of that size is; NULL when the descriptor is not the one that its worker wrote. */
+/* Where a result of that size is; NULL: not in memory of its task's. */
 static const unsigned char *locate(pp_future *future, struct pp__box *box, const struct seen *seen)
 {
 	const struct pp__shared *shared = &future->executor->segment.shared;
 
-	if (pp__result_check(shared->header, future->slot, future->generation, seen->size, seen->code, seen->claim)
-	    != seen->check)
-		return NULL;
 	if (seen->size <= PP__RESULT_INLINE) {
 		memcpy(box->bytes, shared->cells[future->slot].result, PP__RESULT_INLINE);
 		return box->bytes;
@@ -94,6 +92,24 @@ static const unsigned char *locate(pp_future *future, struct pp__box *box, const
 	if (!pp__units_are_owned(shared, future->slot, future->generation, seen->claim, seen->size))
 		return NULL;
 	return (const unsigned char *)shared->base + pp__units_offset(shared->header, seen->claim);
+}
+
+/* What is left of the check without the descriptor: the sum of the bytes, or 0. */
+static uint32_t sum_of(const pp_future *future, const struct seen *seen)
+{
+	return seen->check ^ pp__result_check(future->executor->segment.shared.header, future->slot, future->generation,
+	                                      seen->size, seen->code, seen->claim);
+}
+
+/* A copy of the parent's own has room for the NUL. */
+static void say_raise(struct pp__box *box, const char *message, uint32_t length)
+{
+	if (!box->owned) {
+		say(box, "%.*s", (int)length, message);
+		return;
+	}
+	box->owned[message - box->owned + length] = 0;
+	box->outcome.message = message;
 }
 
 /* Length of the message : 4 bytes, message, padding to 8, detail. The message is copied, the detail stays in place. */
@@ -108,7 +124,7 @@ static void read_raise(struct pp__box *box, const unsigned char *bytes, uint64_t
 		overwritten(box);
 		return;
 	}
-	say(box, "%.*s", (int)length, (const char *)bytes + sizeof length);
+	say_raise(box, (const char *)bytes + sizeof length, length);
 	box->outcome.data = size > detail ? bytes + detail : no_bytes;
 	box->outcome.size = size - detail;
 }
@@ -177,7 +193,7 @@ static const char *task_name(const pp_future *future)
 
 void pp__box_init(struct pp__box *box)
 {
-	box->text = NULL;
+	box->owned = NULL;
 	box->report = NULL;
 	box->outcome = (pp_outcome){ .data = no_bytes, .message = "", .task_name = "", .worker = -1 };
 }
@@ -197,7 +213,7 @@ struct pp__box *pp__box_broken(const char *text, int code)
 
 void pp__box_clear(struct pp__box *box)
 {
-	free(box->text);
+	free(box->owned);
 	pp__report_free(box->report);
 }
 
@@ -216,7 +232,21 @@ static void read_broken(pp_future *future, struct pp__box *box)
 	say(box, "%s", why ? why->outcome.message : "its slot was overwritten in shared memory");
 }
 
-static void read_box(pp_future *future, struct pp__box *box)
+/* What a chunk returns has no sum, its items have. */
+static int read_result(pp_future *future, struct pp__box *box, const struct seen *seen)
+{
+	bool summed = future->executor->flags & PP_CHECKSUM && !(future->chunk && !seen->code);
+	uint32_t sum = sum_of(future, seen);
+	const unsigned char *bytes = sum && !summed ? NULL : locate(future, box, seen);
+
+	if (summed)
+		return pp__box_read_verified(future->executor, box, seen->code, bytes, seen->size, sum);
+	pp__box_read(box, seen->code, bytes, seen->size);
+	return 0;
+}
+
+/* 0; -ENOMEM. */
+static int read_box(pp_future *future, struct pp__box *box)
 {
 	struct seen seen;
 
@@ -226,8 +256,7 @@ static void read_box(pp_future *future, struct pp__box *box)
 	box->outcome.task_name = task_name(future);
 	switch (pp__word_state(seen.word)) {
 	case PP__DONE:
-		pp__box_read(box, seen.code, locate(future, box, &seen), seen.size);
-		break;
+		return read_result(future, box, &seen);
 	case PP__DIED:
 		read_death(future, box, &seen);
 		break;
@@ -242,9 +271,10 @@ static void read_box(pp_future *future, struct pp__box *box)
 	default:
 		read_broken(future, box);
 	}
+	return 0;
 }
 
-/* Of several threads that see the end at the same time one makes the box. */
+/* Of several threads that see the end at the same time one makes the box. NULL: there is no memory for a copy. */
 const pp_outcome *pp__future_outcome(pp_future *future)
 {
 	struct pp__box *box = atomic_load_explicit(&future->box, memory_order_acquire);
@@ -253,10 +283,15 @@ const pp_outcome *pp__future_outcome(pp_future *future)
 		return &box->outcome;
 	if (!atomic_exchange(&future->boxing, true)) {
 		box = &future->executor->slabs[future->slot / PP__SLAB]->boxes[future->slot % PP__SLAB];
-		read_box(future, box);
-		atomic_store_explicit(&future->box, box, memory_order_release);
+		if (read_box(future, box) == 0)
+			atomic_store_explicit(&future->box, box, memory_order_release);
+		else
+			atomic_store(&future->boxing, false);
 	}
-	while (!(box = atomic_load_explicit(&future->box, memory_order_acquire)))
+	while (!(box = atomic_load_explicit(&future->box, memory_order_acquire))) {
+		if (!atomic_load(&future->boxing))
+			return NULL;
 		sched_yield();
+	}
 	return &box->outcome;
 }

@@ -71,7 +71,8 @@ struct pp__input {
 struct pp__box {
 	alignas(PP__LINE) pp_outcome outcome;
 	unsigned char bytes[PP__RESULT_INLINE];
-	char         *text;              /* malloc'ed message, or NULL */
+	char         *owned;             /* malloc'ed: the message, or a copy of the result (PP_COPY_OUT); or NULL */
+	const unsigned char *place;      /* of a copy: where the result is */
 	struct pp__report *report;       /* of a death: report.h; NULL */
 };
 
@@ -223,6 +224,11 @@ void              pp__box_read(struct pp__box *box, int code, const unsigned cha
 struct pp__box   *pp__box_broken(const char *text, int code);
 void              pp__box_clear(struct pp__box *box);                    /* frees what it has of its own */
 void              pp__box_free(struct pp__box *box);
+
+/* verify.c */
+/* As pp__box_read. With PP_CHECKSUM after a look at the sum of the bytes, with PP_COPY_OUT of a copy. 0; -ENOMEM. */
+int pp__box_read_verified(const pp_executor *executor, struct pp__box *box, int code, const unsigned char *bytes,
+                          uint64_t size, uint32_t sum);
 
 /* watch.c; all with pp__lock held */
 void pp__tell_waiters(pp_executor *executor);    /* after ends that came from no stack */

@@ -102,7 +102,10 @@ uint64_t pp__slot_break(struct pp__cell *cell, uint32_t generation);            
 /* Sets wants on an open slot; 0: it has ended, or been freed, and these wants will not be served. */
 uint64_t pp__slot_want(struct pp__cell *cell, uint32_t generation, uint64_t wants);
 
-/* Over all that says where and how long a result is, so that a torn or forged one is an error. */
+/*
+ * Over all that says where and how long a result is, so that a torn or forged one is an error. With PP_CHECKSUM the
+ * checksum of its bytes is added by exclusive or: sum.h.
+ */
 static inline uint32_t pp__result_check(const struct pp__header *header, uint32_t slot, uint32_t generation, uint64_t size,
                                         int32_t code, uint64_t claim)
 {

@@ -266,7 +266,7 @@ void pp__future_recycle(pp_future *future)
 	struct pp__box *box = atomic_load_explicit(&future->box, memory_order_relaxed);
 	uint64_t word = pp__slot_look(cell);
 
-	if (box && (box->text || box->report))
+	if (box && (box->owned || box->report))
 		pp__box_clear(box);
 	atomic_store_explicit(&future->box, NULL, memory_order_relaxed);
 	future->boxing = false;

@@ -58,7 +58,8 @@ static void publish(struct pp_task *item, uint32_t i, int code)
 	const struct pp__header *h = item->self->shared->header;
 	uint64_t used = (work->used + item->size + 15) & ~UINT64_C(15);
 
-	entry->place = work->overflowed ? PP__CHUNK_OVERFLOW : work->used;
+	entry->place = work->overflowed ? PP__CHUNK_OVERFLOW : (uint32_t)work->used;
+	entry->sum = item->self->sums ? pp__task_sum(item) : 0;
 	entry->size = item->size;
 	entry->end_ns = (uint64_t)item->self->now_ns;
 	entry->code = code;
@@ -92,6 +93,7 @@ static int claim_room(pp_task *task, struct pp__chunk_work *work)
 	work->size = work->head->room;
 	work->used = work->head->count * sizeof(struct pp__chunk_entry);
 	task->size = work->size;
+	task->summed = true;             /* each item has a sum of its own, this has none */
 	return 0;
 }
 

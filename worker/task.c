@@ -10,6 +10,7 @@
 #include <string.h>
 #include "segment.h"
 #include "slot.h"
+#include "sum.h"
 #include "worker.h"
 
 #define KNOWN_PAGES 1024u        /* extension pages that this worker has found to have memory; a cache, may forget */
@@ -62,6 +63,7 @@ static int make_room(struct pp_task *task, uint64_t size, unsigned char **place)
 
 	drop_claim(task);
 	task->place = NULL;
+	task->summed = false;
 	if (task->chunk)
 		return pp__chunk_make_room(task, size, place);
 	if (size <= PP__RESULT_INLINE) {
@@ -77,6 +79,15 @@ static int make_room(struct pp_task *task, uint64_t size, unsigned char **place)
 		return (int)offset;
 	*place = (unsigned char *)shared->base + offset;
 	return 0;
+}
+
+/* Of bytes that will not change any more. */
+static void note_sum(struct pp_task *task, const void *bytes, uint64_t size)
+{
+	if (!task->self->sums)
+		return;
+	task->sum = pp__sum(bytes, size);
+	task->summed = true;
 }
 
 int pp_return(pp_task *task, const void *data, size_t size)
@@ -97,6 +108,7 @@ int pp_return(pp_task *task, const void *data, size_t size)
 	}
 	if (size)
 		memcpy(place, data, size);
+	note_sum(task, data, size);      /* of the private bytes: what happens to the others from here on is found */
 	task->size = size;
 	return 0;
 }
@@ -191,6 +203,7 @@ int pp_return_argument(pp_task *task, size_t offset, size_t size)
 		return pp_return(task, argument + offset, size);
 	drop_claim(task);
 	task->place = NULL;
+	task->summed = false;
 	task->size = size;
 	atomic_store(&task->self->shared->cells[task->slot].claim, PP__CLAIM_ARGUMENT | offset);
 	return 0;
@@ -221,6 +234,7 @@ static void store_raise(struct pp_task *task, const char *message, const void *d
 	if (size)
 		memcpy(place + detail, data, size);
 	task->size = detail + size;
+	note_sum(task, place, task->size);
 }
 
 static int raise_with(struct pp_task *task, int code, const void *data, size_t size, const char *format, va_list list)
@@ -267,6 +281,8 @@ int pp_raise_data(pp_task *task, int code, const void *data, size_t size, const 
 /* The function's int decides; but a result that could not be stored is never taken for one that was empty. */
 int pp__task_code(struct pp_task *task, int rc)
 {
+	if (!(rc | task->error | task->raised))
+		return 0;
 	if (task->error)
 		rc = task->error;
 	else if (rc == 0 && task->raised)
@@ -278,15 +294,35 @@ int pp__task_code(struct pp_task *task, int rc)
 	return rc;
 }
 
+/* What was written in place is taken as it stands now, at the end. */
+uint32_t pp__task_sum(struct pp_task *task)
+{
+	const struct pp__shared *shared = task->self->shared;
+	const void *bytes = task->place;
+	uint64_t claim;
+
+	if (task->summed || !task->size)
+		return task->size ? task->sum : 0;
+	if (!bytes) {
+		claim = atomic_load_explicit(&shared->cells[task->slot].claim, memory_order_relaxed);
+		bytes = shared->base + shared->descs[task->slot].offset + pp__claim_offset(claim);
+	}
+	return pp__sum(bytes, task->size);
+}
+
 void pp__task_end(struct pp_task *task, int rc)
 {
 	struct pp__cell *cell = task->self->shared->cells + task->slot;
+	uint64_t claim = 0;
 
 	rc = pp__task_code(task, rc);
+	if (task->size > PP__EXTENSION)          /* else the cell's second line is not touched */
+		claim = atomic_load_explicit(&cell->claim, memory_order_relaxed);
 	cell->code = rc;
 	cell->size = task->size;
-	cell->check = pp__result_check(task->self->shared->header, task->slot, task->generation, task->size, rc,
-	                               atomic_load_explicit(&cell->claim, memory_order_relaxed));
+	cell->check = pp__result_check(task->self->shared->header, task->slot, task->generation, task->size, rc, claim);
+	if (task->self->sums)
+		cell->check ^= pp__task_sum(task);
 }
 
 int pp_task_worker(const pp_task *task)

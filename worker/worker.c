@@ -282,7 +282,8 @@ int pp__worker_main(struct pp__supervisor *supervisor, uint32_t entry)
 
 	self = (struct pp__self){ .shared = supervisor->shared, .line = supervisor->shared->workers + entry,
 	                          .entry = entry, .spin = { PP__SPIN_MAX_NS },
-	                          .stack_top = (uintptr_t)__builtin_frame_address(0) + 16 };
+	                          .stack_top = (uintptr_t)__builtin_frame_address(0) + 16,
+	                          .sums = supervisor->shared->header->flags & PP_CHECKSUM };
 	if (pp__worker_setup(&self, supervisor) < 0)
 		return 1;
 	if (!initialize(&self))

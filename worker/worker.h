@@ -19,9 +19,11 @@ struct pp_task {
 	uint32_t slot;                   /* PP__NO_SLOT in the initializer and the finalizer */
 	uint32_t generation;
 	unsigned attempt;
+	uint32_t sum;                    /* of the result stored so far, where it is known: */
 	const char *name;
 	int      error;                  /* of a pp_return that failed; 0 */
 	bool     raised;
+	bool     summed;
 	int      raise_code;
 	uint64_t size;                   /* of the result stored so far */
 	unsigned char *place;            /* what pp_return_alloc gave, while it stands; NULL */
@@ -43,6 +45,7 @@ struct pp__self {
 	struct pp__spin spin;
 	struct pp__unit_cursor cursor;
 	const pp_options *options;
+	bool      sums;                  /* PP_CHECKSUM */
 	struct pp__pass_end pass;        /* where it asks for the descriptors of its task */
 	uint32_t  fd_count;
 	struct pp__pass_end fds[PP_TASK_FDS_MAX];
@@ -72,6 +75,7 @@ void pp__promote_spare(struct pp__self *self);
 void pp__task_begin(struct pp__self *self, uint32_t slot, uint64_t word);
 void pp__task_end(struct pp_task *task, int rc);
 int  pp__task_code(struct pp_task *task, int rc);        /* how it ended: 0 or the code with which it raised */
+uint32_t pp__task_sum(struct pp_task *task);             /* of the bytes of its result, as they are now */
 
 /* passing.c: the descriptors of the task that has just started. 0 or negative errno. */
 int  pp__pass_fetch(struct pp__self *self, uint32_t slot, uint32_t generation);
