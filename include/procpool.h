@@ -99,7 +99,9 @@ enum pp_flags {                          /* pp_options.flags */
 	PP_PASS_FDS      = 1u << 4,      /* tasks may be given descriptors; the executor keeps one of its own open for that */
 	PP_PIN_EACH      = 1u << 5,      /* each worker runs on one CPU: that of its index in cpus, modulo cpu_count */
 	PP_CHECKSUM      = 1u << 6,      /* of the bytes of each result, too: see below */
-	PP_COPY_OUT      = 1u << 7       /* with it: results are copied to private memory of the parent and checked there */
+	PP_COPY_OUT      = 1u << 7,      /* with it: results are copied to private memory of the parent and checked there */
+	PP_NO_CRASH_HANDLER = 1u << 8,   /* see pp_executor_create: workers keep the application's own */
+	PP_CAPTURE       = 1u << 9       /* keeps what tasks print, for the post-mortem: see capture_bytes */
 };
 
 /*
@@ -157,6 +159,8 @@ typedef struct pp_options {              /* no implicit padding; grows at the en
 	uint32_t    cpu_count;
 	int32_t     nice;                /* -39 to 39, added to the caller's; below 0 takes a privilege to be started at all */
 	pp_limits   limits;
+	uint64_t    capture_bytes;       /* how many of the last bytes that a task printed its post-mortem has, at most 65536;
+	                                    0: 4096 with PP_CAPTURE, else what it prints goes where the caller's goes */
 } pp_options;
 
 #ifdef __cplusplus
@@ -182,6 +186,16 @@ extern "C" {
  * killed: what waits then is dropped and what runs is killed, so call pp_executor_shutdown first. When memory runs
  * short the kernel takes a worker before anything else of the program: their oom_score_adj is 800 at least, the
  * supervisor's 200 above the caller's, which stays as it is.
+ *
+ * A task that dies of SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP or SIGSYS meets a handler of the library, which
+ * ends the future, saves what a post-mortem needs, and then takes the default action: cores are dumped as ever. With
+ * PP_NO_CRASH_HANDLER there is none, and for these signals workers keep the dispositions that the application had, its own
+ * crash reporter for one: the future ends when the kernel reports the death, without registers, fault address and backtrace.
+ *
+ * With PP_CAPTURE, or capture_bytes, stdout and stderr of a worker are one file in memory, the last bytes of which are
+ * in the post-mortem of a task that took the worker with it; otherwise what tasks print is dropped. stdout then is written
+ * out line by line, and each task costs one or two system calls more. Some MiB are kept at most, however much is printed;
+ * all of it counts against RLIMIT_FSIZE.
  *
  * The pool is broken when no worker can be started any more: with no other alive, fork or the setting up of what
  * was forked (no such working_directory, say) fails start_attempts times in a row; the initializer crashes so often in
@@ -407,6 +421,8 @@ typedef struct pp_postmortem {           /* made by the library; reached by poin
 	const pp_frame *frames;          /* never NULL */
 	size_t       frame_count;        /* 0: no backtrace, see frames_note; at most 64 */
 	const char  *frames_note;        /* why there are none, or where they break off; "": they are complete; static */
+	const char  *output;             /* the last that the task printed, with a NUL behind it, where that is captured; never NULL */
+	size_t       output_size;
 } pp_postmortem;
 
 /* The result as an object of one type: copies it, if the task returned bytes of just that size. 0; -EINVAL (NULL; another

@@ -10,11 +10,12 @@
 #include "sum.h"
 
 #define KNOWN_FLAGS (PP_START_ALL | PP_SELF_DISPATCH | PP_MEMFD_ONLY | PP_SHM_ONLY | PP_PASS_FDS \
-                     | PP_PIN_EACH | PP_CHECKSUM | PP_COPY_OUT)
+                     | PP_PIN_EACH | PP_CHECKSUM | PP_COPY_OUT | PP_NO_CRASH_HANDLER | PP_CAPTURE)
 #define DEFAULT_START_ATTEMPTS 3
+#define DEFAULT_CAPTURE 4096
 #define MAX_NICE 39                      /* from one end to the other */
 
-static_assert(sizeof(pp_options) == 192, "no implicit padding");
+static_assert(sizeof(pp_options) == 200, "no implicit padding");
 static_assert(sizeof(pp_limits) == 56, "no implicit padding");
 static_assert(sizeof(pp_task_options) == 40, "no implicit padding");
 static_assert(sizeof(pp_map_options) == 48, "no implicit padding");
@@ -88,6 +89,10 @@ int pp__options_read(pp_options *to, const pp_options *from)
 		return -EINVAL;
 	if ((to->flags & PP_CHECKSUM) && !pp__sum_is_known())
 		return -ENOTSUP;
+	if (to->capture_bytes > PP__OUTPUT_MAX)
+		return -EINVAL;
+	if (to->flags & PP_CAPTURE && !to->capture_bytes)
+		to->capture_bytes = DEFAULT_CAPTURE;
 	if (to->max_workers == 0)
 		to->max_workers = default_workers();
 	if (to->start_attempts == 0)

@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <time.h>
 #include "report.h"
@@ -93,9 +94,25 @@ static void make_frames(struct pp__postmortem *p, const struct pp__report *repor
 	                                         : "it did not die of a signal that it could catch";
 }
 
+/* Behind the stack. */
+static void copy_output(struct pp__postmortem *p, const struct pp__death *death, const unsigned char *run)
+{
+	p->shown.output = "";
+	if (!run || !death->output_size)
+		return;
+	p->output = malloc(death->output_size + 1u);
+	if (!p->output)
+		return;
+	memcpy(p->output, run + death->stack_size, death->output_size);
+	p->output[death->output_size] = 0;
+	p->shown.output = p->output;
+	p->shown.output_size = death->output_size;
+}
+
 static struct pp__postmortem *make(const pp_future *future, const struct pp__report *report, const struct pp__death *death)
 {
 	struct pp__postmortem *p = calloc(1, sizeof *p);
+	const unsigned char *run = find_run(future, death);
 
 	if (!p)
 		return NULL;
@@ -103,7 +120,8 @@ static struct pp__postmortem *make(const pp_future *future, const struct pp__rep
 	                            .core_dumped = death->wait_status != -1 && WCOREDUMP(death->wait_status),
 	                            .peak_rss = death->peak_rss, .faults = death->faults, .switches = death->switches,
 	                            .frames = p->frames };
-	make_frames(p, report, death, find_run(future, death));
+	make_frames(p, report, death, run);
+	copy_output(p, death, run);
 	return p;
 }
 

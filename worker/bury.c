@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "capture.h"
 #include "ring.h"
 #include "slot.h"
 #include "supervisor.h"
@@ -233,6 +234,7 @@ static void bury(struct pp__supervisor *s, uint32_t entry, const siginfo_t *info
 	kill(-child->pid, SIGKILL);
 	settle(s, entry, info);
 	pp__record_death(s, entry);
+	pp__capture_drop(s, entry);
 	atomic_compare_exchange_strong(&s->shared->control->spare, &spare, 0);
 	atomic_store(&line->pid, 0);
 	atomic_store(&line->phase, PP__GONE);

@@ -25,6 +25,11 @@ static bool has_address(int signal)
 	return signal == SIGSEGV || signal == SIGBUS || signal == SIGILL || signal == SIGFPE;
 }
 
+bool pp__is_crash_signal(int signal)
+{
+	return has_address(signal) || signal == SIGABRT || signal == SIGTRAP || signal == SIGSYS;
+}
+
 /*
  * Moves the task that runs now to its end by death. STOPPING forbids it: then the cause is already decided. Whoever
  * waits is woken before the spare is; then this process gives way to both, because it is about to be torn down.
@@ -104,19 +109,20 @@ static void on_leave(int status, void *self_pointer)
 
 int pp__crash_arm(struct pp__self *self)
 {
-	static const int signals[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP, SIGSYS };
 	struct sigaction action = { .sa_sigaction = on_crash, .sa_flags = SA_SIGINFO | SA_ONSTACK };
 	stack_t stack = { .ss_size = STACK_BYTES };
 
 	dying_self = self;
+	if (on_exit(on_leave, self) != 0)
+		return -ENOMEM;
+	if (self->options->flags & PP_NO_CRASH_HANDLER)
+		return 0;                /* the supervisor settles; and the application may have handlers, and a stack for them */
 	stack.ss_sp = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (stack.ss_sp == MAP_FAILED || sigaltstack(&stack, NULL) < 0)
 		return -ENOMEM;
-	if (on_exit(on_leave, self) != 0)
-		return -ENOMEM;
 	sigfillset(&action.sa_mask);
-	for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
-		if (sigaction(signals[i], &action, NULL) < 0)
+	for (int signal = 1; signal < NSIG; signal++)
+		if (pp__is_crash_signal(signal) && sigaction(signal, &action, NULL) < 0)
 			return -EAGAIN;
 	return 0;
 }

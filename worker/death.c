@@ -86,7 +86,7 @@ static uint32_t copy_stack(char *to, uint64_t from, uint64_t size, uint64_t *bas
 	return done;
 }
 
-/* After the future was settled. Of the main thread's stack as much as the worker has made of it, most often a page. */
+/* After the future was settled, with room for what was printed, which the supervisor adds. Of the main thread's stack as much as the worker has made of it, most often a page. */
 void pp__death_save_stack(struct pp__self *self, uint32_t slot, uint64_t word)
 {
 #if PP__REGISTERS
@@ -100,7 +100,8 @@ void pp__death_save_stack(struct pp__self *self, uint32_t slot, uint64_t word)
 		return;                  /* the slot's run has the results of other items */
 	if (from < self->stack_top && self->stack_top - from < size)
 		size = self->stack_top - from;
-	offset = pp__units_claim_noted(shared, &cursor, &stack->claim, slot, pp__word_generation(word), size);
+	offset = pp__units_claim_noted(shared, &cursor, &stack->claim, slot, pp__word_generation(word),
+	                               size + self->options->capture_bytes);
 	if (offset < 0)
 		return;
 	stack->size = copy_stack(shared->base + offset, from, size, &base);

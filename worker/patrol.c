@@ -7,6 +7,7 @@
 #include <linux/futex.h>
 #include <sched.h>
 #include <signal.h>
+#include "capture.h"
 #include "ring.h"
 #include "slot.h"
 #include "supervisor.h"
@@ -157,6 +158,7 @@ static void visit(struct pp__supervisor *s, uint32_t entry, int64_t now)
 	if (atomic_load(&s->shared->workers[entry].phase) != PP__STARTING)
 		end_if_owner_gone(s, entry, now);
 	hurry_if_dying(s, entry, now);
+	pp__capture_trim(s, entry);
 	if (child->term_ns && !child->killed_ns && now - child->term_ns > PP__GRACE_NS)
 		pp__kill_worker(s, entry, SIGKILL);
 	if (child->killed_ns && now - child->killed_ns > PP__UNKILLABLE_NS)

@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "capture.h"
 #include "chunk.h"
 #include "segment.h"
 #include "slot.h"
@@ -63,6 +64,25 @@ static void take_stack(const struct pp__shared *shared, uint32_t slot, uint64_t 
 	}
 }
 
+/* Behind the stack, if there is one. What the line says of its run may be anything: no byte is written to another's. */
+static void take_output(struct pp__supervisor *s, uint32_t entry, uint32_t slot, uint64_t word, struct pp__death *death)
+{
+	const struct pp__shared *shared = s->shared;
+	_Atomic uint64_t *claim = &shared->cells[slot].claim;
+	uint32_t size = pp__capture_read(s, entry, NULL, PP__OUTPUT_MAX), generation = pp__word_generation(word);
+	uint64_t run;
+
+	if (!size || shared->descs[slot].fn == pp__chunk_run)
+		return;
+	if (!atomic_load(claim) && pp__units_claim(shared, &s->cursor, slot, generation, size) < 0)
+		return;
+	run = atomic_load(claim);
+	if (!pp__units_are_owned(shared, slot, generation, run, (uint64_t)death->stack_size + size))
+		return;
+	death->output_size = pp__capture_read(s, entry, (unsigned char *)shared->base
+	                                      + pp__units_offset(shared->header, run) + death->stack_size, size);
+}
+
 void pp__record_death(struct pp__supervisor *s, uint32_t entry)
 {
 	const struct pp__worker *line = s->shared->workers + entry;
@@ -81,6 +101,7 @@ void pp__record_death(struct pp__supervisor *s, uint32_t entry)
 	memcpy(&death.crash, &line->crash, sizeof death.crash);
 	ask_kernel(&death, s->children[entry].pid);
 	take_stack(s->shared, slot, word, line, &death);
+	take_output(s, entry, slot, word, &death);
 	place = s->shared->extensions + (uint64_t)slot * PP__EXTENSION;
 	rc = pp__memory_commit_at(place, sizeof death);
 	if (rc == 0 || rc == -EINVAL)            /* -EINVAL: this kernel cannot; the first touch will tell */

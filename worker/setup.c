@@ -10,6 +10,7 @@
 #include <stdio_ext.h>
 #include <sys/prctl.h>
 #include <unistd.h>
+#include "capture.h"
 #include "segment.h"
 #include "slot.h"
 #include "supervisor.h"
@@ -75,6 +76,8 @@ int pp__worker_setup(struct pp__self *self, struct pp__supervisor *supervisor)
 	rc = pp__segment_restrict(self->shared);
 	if (rc == 0)
 		rc = stdin_from_null();
+	if (rc == 0)
+		rc = pp__capture_enter(self, supervisor);
 	if (rc == 0)
 		rc = pp__surroundings_enter(self, self->options);
 	reset_signals();

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "capture.h"
 #include "ring.h"
 #include "slot.h"
 #include "supervisor.h"
@@ -90,17 +91,22 @@ static void prepare_line(const struct pp__supervisor *s, uint32_t entry, int32_t
 static int spawn(struct pp__supervisor *s, uint32_t entry, int32_t seat)
 {
 	pid_t pid;
+	int rc = pp__capture_make(s, entry);
 
+	if (rc < 0)
+		return rc;
 	prepare_line(s, entry, seat);
 	pid = fork();
 	if (pid == 0)
 		pp__enter_worker(s, entry);
 	if (pid < 0) {
+		rc = -errno;
+		pp__capture_drop(s, entry);
 		atomic_store(&s->shared->workers[entry].phase, PP__GONE);
-		return -errno;
+		return rc;
 	}
 	setpgid(pid, pid);               /* both sides do it: whoever comes first */
-	s->children[entry] = (struct pp__child){ .pid = pid };
+	s->children[entry] = (struct pp__child){ .pid = pid, .capture = s->children[entry].capture };
 	atomic_store(&s->shared->workers[entry].pid, pid);
 	atomic_fetch_add(&s->shared->control->restarts, 1);
 	if (seat < 0)

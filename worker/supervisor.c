@@ -31,9 +31,9 @@ static void do_nothing(int signal)
 /*
  * Blocked signals never act: a Ctrl-C, a hang-up or a stop of the whole job is for the parent to decide. Dispositions are
  * those of the workers, who inherit them: the default ones, but for SIGINT an empty handler rather than SIG_IGN, which a
- * program that a task executes would inherit.
+ * program that a task executes would inherit. Without a handler of ours the application's are kept for what kills.
  */
-static void hold_signals(void)
+static void hold_signals(uint32_t flags)
 {
 	struct sigaction action = { .sa_handler = SIG_DFL };
 	sigset_t all;
@@ -41,7 +41,8 @@ static void hold_signals(void)
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
 	for (int s = 1; s < NSIG; s++)
-		sigaction(s, &action, NULL);     /* fails for those that are not ours to set */
+		if (!(flags & PP_NO_CRASH_HANDLER) || !pp__is_crash_signal(s))
+			sigaction(s, &action, NULL);     /* fails for those that are not ours to set */
 	action.sa_handler = do_nothing;
 	action.sa_flags = SA_RESTART;
 	sigaction(SIGINT, &action, NULL);
@@ -181,7 +182,7 @@ static int start(struct pp__supervisor *s, const struct pp__boot *boot)
 	struct pp__control *c;
 	int rc;
 
-	hold_signals();
+	hold_signals(boot->options.flags);
 	s->boot = *boot;
 	s->shared = &s->boot.segment.shared;
 	s->pid = getpid();

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 #include "door.h"
+#include "units.h"
 
 struct pp__child {
 	pid_t    pid;            /* 0: the entry is free */
@@ -27,6 +28,7 @@ struct pp__child {
 	int64_t  deaf_ns;        /* since when it has had nothing at hand and has not heard of the work there is */
 	uint64_t last_tasks;
 	bool     worked;         /* it has got to a task */
+	int      capture;        /* the file of what it prints, plus one; 0: none */
 };
 
 struct pp__held;
@@ -46,6 +48,7 @@ struct pp__supervisor {
 	int64_t  busy_ns;                /* when a worker was last seen busy */
 	uint32_t kill_requests, fd_requests_parent, fd_requests_workers;
 	bool     closing_seen;
+	struct pp__unit_cursor cursor;   /* for the output of workers that have died */
 	struct pp__held *held;           /* descriptors whose tasks have not started */
 	uint32_t held_count, held_room;
 };

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "memory.h"
+#include "capture.h"
 #include "ring.h"
 #include "slot.h"
 #include "supervisor.h"
@@ -176,6 +177,8 @@ static void run(struct pp__self *self, uint32_t slot, uint64_t word)
 	cell->start_ns = (uint64_t)self->now_ns;
 	self->tasks++;
 	atomic_store_explicit(&self->line->tasks, self->tasks, memory_order_relaxed);
+	if (self->capture.fd >= 0)
+		pp__capture_begin(self);
 	rc = desc->fd_count ? run_with_fds(self, desc, data) : desc->fn(&self->task, data, desc->size);
 	if (!pp__is_owner_process(self->mark, self->pid))
 		_exit(0);                        /* a child of the task came back from it: the future is not its own */

@@ -50,6 +50,7 @@ struct pp__self {
 	uint32_t  fd_count;
 	struct pp__pass_end fds[PP_TASK_FDS_MAX];
 	_Atomic pid_t dying;             /* the thread that is in the crash handler or the exit hook */
+	struct pp__pass_end capture;     /* what stdout and stderr are, where they are captured; else -1 */
 	uintptr_t stack_top;             /* what is above this on the main thread's stack is not the worker's own */
 	struct pp_task task;
 };
@@ -63,6 +64,7 @@ void pp__flush_output(void);
 
 /* crash.c: the handlers and hooks that settle the future of a task which takes the process with it. */
 int  pp__crash_arm(struct pp__self *self);
+bool pp__is_crash_signal(int signal);
 
 /* death.c: what the handler notes of a crash before it settles, and what it saves after that. */
 void pp__death_note(struct pp__crash *crash, uint64_t word, const siginfo_t *info, const void *context);
