@@ -161,6 +161,10 @@ typedef struct pp_options {              /* no implicit padding; grows at the en
 	pp_limits   limits;
 	uint64_t    capture_bytes;       /* how many of the last bytes that a task printed its post-mortem has, at most 65536;
 	                                    0: 4096 with PP_CAPTURE, else what it prints goes where the caller's goes */
+	int64_t     grace_ms;            /* between the steps by which a task is stopped: see pp_future_kill; 0: 1000;
+	                                    PP_NONE: SIGKILL at once */
+	int64_t     timeout_ms;          /* of tasks that do not say; 0: none */
+	int64_t     deadline_ms;         /* likewise */
 } pp_options;
 
 #ifdef __cplusplus
@@ -215,7 +219,7 @@ PP_CHECK PP_API int pp_executor_create(pp_executor **executor, const pp_options 
 enum pp_shutdown {
 	PP_SHUTDOWN_WAIT           = 1u << 0,    /* until every future is done, every callback ran, every process is gone */
 	PP_SHUTDOWN_CANCEL_PENDING = 1u << 1,    /* cancels what has not started */
-	PP_SHUTDOWN_KILL           = 1u << 2     /* kills what runs */
+	PP_SHUTDOWN_KILL           = 1u << 2     /* stops what runs, as pp_future_kill does */
 };
 
 /*
@@ -267,13 +271,37 @@ PP_API int  pp_executor_dispatch(pp_executor *executor, unsigned max);
  */
 #define PP_TASK_FDS_MAX 64
 
+/*
+ * TIME. timeout_ms bounds how long a task runs, deadline_ms how long it waits and runs. When the time of one that runs is
+ * over it is stopped as pp_future_kill says, and ends as PP_TIMED_OUT unless it published its end before the first signal;
+ * one that has not started by its deadline ends as PP_TIMED_OUT with attempt 0. Nobody has to wait for it. Whatever the
+ * task does, blocks or ignores, its worker is gone after twice grace_ms, and another one takes its place.
+ * Times are those of CLOCK_MONOTONIC, which goes on while the job is stopped. They are kept to the millisecond or so.
+ *
+ * RETRIES. A task is started once, unless it asks for more: after an attempt that ends as retry_on says, and while any of
+ * retries is left, it is pending again, and is started anew, on the same argument, retry_delay_ms later (twice as long with
+ * each attempt, at most retry_delay_max_ms, and up to a quarter less by chance, so that many do not come back at once).
+ * The future ends with its last attempt; outcome->attempt and outcome->earlier tell of all. A task that takes its worker
+ * with it each time is thus never run more than retries + 1 times. A deadline counts over all attempts, a timeout for each.
+ * Descriptors are kept for all attempts.
+ */
+#define PP_ON(kind)    (1u << (kind))
+#define PP_RETRIES_MAX 1000
+
 typedef struct pp_task_options {         /* no implicit padding; grows at the end only */
 	size_t      size;                /* sizeof(pp_task_options) */
 	const char *name;                /* copied, 63 bytes are kept; NULL: "" */
 	int64_t     submit_timeout_ms;   /* when max_pending or max_bytes is reached: 0: waits for ever; PP_NONE: -EAGAIN at once */
 	const int  *fds;                 /* open descriptors for the task; NULL when fd_count is 0 */
 	uint32_t    fd_count;            /* at most PP_TASK_FDS_MAX */
+	uint32_t    retries;             /* further attempts, at most PP_RETRIES_MAX; not with a mutable block */
+	int64_t     timeout_ms;          /* of each attempt, from its start; 0: the executor's; PP_NONE: none */
+	int64_t     deadline_ms;         /* from submit to the end; 0: the executor's; PP_NONE: none */
+	uint32_t    retry_on;            /* PP_ON() of PP_CRASHED, PP_EXITED, PP_TIMED_OUT, PP_MEMORY, PP_RAISED; 0: of the
+	                                    first, the third and the fourth */
 	uint32_t    reserved;            /* 0 */
+	int64_t     retry_delay_ms;      /* before the second attempt; 0: none */
+	int64_t     retry_delay_max_ms;  /* 0: no bound */
 } pp_task_options;
 
 #ifdef __cplusplus
@@ -353,13 +381,15 @@ PP_CHECK PP_API int pp_future_block(pp_future *future, pp_block **block);
 
 /* ------------------------------------------------------------------ outcome */
 
-enum pp_kind {                           /* numbers left out are kept for causes to come */
+enum pp_kind {
 	PP_RETURNED  = 1,                /* the task returned 0: data, size */
 	PP_RAISED    = 2,                /* the task's own error: code, message, data and size of its detail; -EBADMSG: its
 	                                    result was overwritten in shared memory by a worker gone wild */
 	PP_CRASHED   = 3,                /* its worker died by a signal: signal, signal_code, fault_address */
 	PP_EXITED    = 4,                /* its worker exited: code is the status; also exec and pthread_exit (code 0) */
+	PP_TIMED_OUT = 5,                /* its time was over: see pp_task_options */
 	PP_KILLED    = 6,                /* by pp_future_kill, pp_executor_signal or PP_SHUTDOWN_KILL */
+	PP_MEMORY    = 7,                /* it was stopped because its worker used too much memory */
 	PP_CANCELLED = 8,                /* before it started */
 	PP_BROKEN    = 9                 /* the pool broke before it ended: code is a negative errno */
 };
@@ -394,6 +424,8 @@ typedef struct pp_outcome {              /* made by the library; reached by poin
 	const uint64_t *registers;       /* in the order of PP_REGISTERS; NULL: not known */
 	unsigned     register_count;
 	pid_t        thread;             /* that the signal met; pid's own is the task's; 0: not known */
+	const struct pp_outcome *earlier;/* the attempt before, without its result and message; NULL: there was none */
+	int          certain;            /* MEMORY: 0: that is only likely; else 0 */
 } pp_outcome;
 
 /*
@@ -464,8 +496,12 @@ PP_API const char *pp_future_state(const pp_future *future);     /* "pending", "
  * pp_executor_dispatch). true: it is cancelled, now or before. */
 PP_API bool pp_future_cancel(pp_future *future);
 
-/* Kills a task by SIGKILL to its worker's process group: the future ends as PP_KILLED unless it is published
- * first. Pending: as pp_future_cancel. Done: nothing happens. Does not wait. 0; -EINVAL; -ECHILD. */
+/*
+ * Stops a task, in steps: at once pp_task_cancelled becomes true for it; grace_ms later SIGTERM goes to its worker's process
+ * group, and grace_ms after that SIGKILL. With a grace of PP_NONE SIGKILL comes at once. The future ends as PP_KILLED; but
+ * what the task publishes before the first signal, or of what it dies, stands. Never meets another task. Pending, and between
+ * two attempts: as pp_future_cancel. Done: nothing happens. Does not wait. 0; -EINVAL; -ECHILD.
+ */
 PP_API int  pp_future_kill(pp_future *future);
 
 /*
@@ -521,7 +557,8 @@ typedef int pp_map_source(const void **data, size_t *size, void *context);
 
 typedef struct pp_map_options {          /* no implicit padding; grows at the end only */
 	size_t      size;                /* sizeof(pp_map_options) */
-	size_t      chunk;               /* items per task, at most buffer and 2^20; 0: from how long an item takes */
+	size_t      chunk;               /* items per task, at most buffer and 2^20; 0: from how long an item takes, or 1
+	                                    where tasks have a timeout, a deadline or retries, which are those of an item */
 	size_t      buffer;              /* items taken ahead of the one that is asked for; 0: enough for all workers */
 	int64_t     timeout_ms;          /* for the whole map, from create; 0: for ever */
 	uint32_t    unordered;           /* 1: results in the order in which tasks end; 0: in that of the inputs */
@@ -631,6 +668,12 @@ PP_API int   pp_raise_data(pp_task *task, int code, const void *data, size_t siz
 /* The i-th of the descriptors that the task was given, counted from 0; -EINVAL when there is none. They are the library's
  * to close; one that the task has closed itself, and maybe opened another file in its place, is left alone. */
 PP_API int   pp_task_fd(const pp_task *task, unsigned i);
+
+/* Whether this task was asked to end: its time is over, or a kill or a shutdown with PP_SHUTDOWN_KILL was asked for. It may
+ * still end as it likes, within grace_ms. In the initializer and the finalizer false. For loops: costs no system call. */
+PP_API bool  pp_task_cancelled(const pp_task *task);
+/* Milliseconds until the time of this attempt is over, rounded down; 0: it is; PP_FOREVER: it has no bound. */
+PP_API int64_t pp_task_remaining_ms(const pp_task *task);
 
 PP_API int   pp_task_worker(const pp_task *task);        /* index of this worker: 0 to max_workers - 1 */
 PP_API unsigned pp_task_attempt(const pp_task *task);    /* 1 for the first */

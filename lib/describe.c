@@ -12,7 +12,9 @@ const char *pp_kind_name(int kind)
 	case PP_RAISED:    return "raised";
 	case PP_CRASHED:   return "crashed";
 	case PP_EXITED:    return "exited";
+	case PP_TIMED_OUT: return "timed out";
 	case PP_KILLED:    return "killed";
+	case PP_MEMORY:    return "memory";
 	case PP_CANCELLED: return "cancelled";
 	case PP_BROKEN:    return "broken";
 	default:           return "unknown";

@@ -167,6 +167,7 @@ static int make_shared(pp_executor *ex, const pp_options *o)
 	h->start_attempts = o->start_attempts;
 	h->flags = o->flags;
 	h->max_tasks = o->max_tasks_per_worker;
+	h->grace_ns = o->grace_ms == PP_NONE ? 0 : o->grace_ms < INT64_MAX / 4000000 ? o->grace_ms * 1000000 : INT64_MAX / 4;
 	h->initializer = o->initializer;
 	h->finalizer = o->finalizer;
 	rc = pp__arguments_init(&ex->arguments, h->arguments, h->control);
@@ -192,6 +193,9 @@ static int make_private(pp_executor **made, const pp_options *o)
 	ex->flags = o->flags;
 	ex->max_pending = o->max_pending;
 	ex->max_bytes = o->max_bytes;
+	ex->timeout_ms = o->timeout_ms;
+	ex->deadline_ms = o->deadline_ms;
+	ex->has_times = o->timeout_ms || o->deadline_ms;
 	ex->log = o->log;
 	ex->log_context = o->log_context;
 	ex->segment.fd = -1;

@@ -142,12 +142,18 @@ bool pp_future_done(const pp_future *future_)
 	return pp__future_has_ended(future);
 }
 
+/* An attempt that has failed runs until it is decided whether there is another. */
+static bool is_running(enum pp__state state)
+{
+	return pp__state_runs(state) || pp__state_stops(state) || state == PP__FAILED;
+}
+
 bool pp_future_running(const pp_future *future_)
 {
 	pp_future *future = usable(future_);
 	enum pp__state state = future ? pp__state_of(future) : PP__FREE;
 
-	return state == PP__RUNNING || state == PP__STOP_KILL;
+	return is_running(state);
 }
 
 bool pp_future_cancelled(const pp_future *future_)
@@ -170,7 +176,7 @@ const char *pp_future_state(const pp_future *future_)
 		return "cancelled";
 	if (pp__state_is_end(state) || atomic_load_explicit(&future->box, memory_order_acquire))
 		return "finished";
-	return state == PP__RUNNING || state == PP__STOP_KILL ? "running" : "pending";
+	return is_running(state) ? "running" : "pending";
 }
 
 /* Its end comes from the parent's own hand: nobody else announces it. */
@@ -207,18 +213,27 @@ bool pp_future_cancel(pp_future *future_)
 	return true;
 }
 
+/* Whatever for: it is about to end. */
+static bool is_asked(enum pp__state state)
+{
+	return state == PP__ASKED_KILL || state == PP__ASKED_TIME || pp__state_stops(state);
+}
+
 int pp_future_kill(pp_future *future)
 {
+	uint64_t (*ask)(struct pp__cell *, uint32_t);
+
 	if (!pp__is_original_process())
 		return -ECHILD;
 	if (!future)
 		return -EINVAL;
+	ask = future->executor->segment.shared.header->grace_ns ? pp__slot_ask_kill : pp__slot_stop_kill;
 	while (!pp__future_has_ended(future)) {
-		if (pp__slot_stop(pp__cell_of(future), future->generation)) {
+		if (ask(pp__cell_of(future), future->generation)) {
 			pp__nudge(future->executor);
 			return 0;
 		}
-		if (pp__state_of(future) == PP__STOP_KILL || pp_future_cancel(future))
+		if (is_asked(pp__state_of(future)) || pp_future_cancel(future))
 			return 0;
 		tend_sometimes(future);
 	}

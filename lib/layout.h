@@ -50,8 +50,34 @@ struct pp__desc {
 	uint64_t  offset;                /* of the argument in the segment; 0: it is in bytes[] */
 	uint16_t  fd_count;              /* descriptors that the task is to fetch: passing.h */
 	uint16_t  name_size;             /* 0: no name; else with its NUL; it stands at the end of bytes[] */
-	uint32_t  attempt;
+	uint32_t  policy;                /* where its struct pp__policy is in the segment, in lines; 0: it has none */
 	alignas(16) unsigned char bytes[PP__ARG_INLINE];
+};
+
+/* An attempt that failed and was not the last. */
+struct pp__attempt {
+	int32_t  kind;                   /* enum pp_kind */
+	int32_t  code;                   /* of what was raised; the exit status; si_code */
+	int32_t  signal;
+	uint32_t who;
+	uint64_t address, start_ns, end_ns;
+};
+
+/*
+ * What a task may do beyond running once for as long as it likes. In the arguments' area, and thus read-only in workers.
+ * The parent writes it before the slot is READY; attempts and what follows are the supervisor's, which writes them while
+ * nobody else can end the future.
+ */
+struct pp__policy {
+	uint64_t timeout_ns;             /* for each attempt, from its start; 0: none */
+	uint64_t deadline_ns;            /* CLOCK_MONOTONIC; 0: none */
+	uint32_t retries;                /* further attempts */
+	uint32_t retry_on;               /* PP_ON() of kinds */
+	uint64_t delay_ns, delay_max_ns; /* before the second attempt, doubled for each one more, up to */
+	_Atomic uint64_t resume_ns;      /* DELAYED: until then */
+	_Atomic uint32_t attempts;       /* that have failed */
+	uint32_t reserved;
+	struct pp__attempt failed[];     /* retries of them */
 };
 
 /*
@@ -96,6 +122,7 @@ struct pp__worker {
 	_Atomic int32_t   seat;                  /* the index that users see; -1: a spare, or one that handed it on */
 	_Atomic uint32_t  requeue;               /* a slot put back by the supervisor, plus one: looked at before the ring */
 	_Atomic uint32_t  condemned;             /* it starts nothing any more; written by the supervisor, before it kills it */
+	_Atomic uint32_t  again;                 /* likewise, for a further attempt */
 	int32_t           init_code;
 	char              text[PP__TEXT];        /* why the initializer failed */
 	_Atomic uint64_t  resident;              /* private bytes that it had when it became live, where options ask; or 0 */
@@ -123,7 +150,8 @@ struct pp__control {
 	_Atomic uint32_t  worker_cpu;                    /* where the last worker to wake up ran, plus one */
 	_Atomic uint32_t  units_used[2];                 /* small and big units that were ever used; moved by workers */
 	alignas(PP__LINE) _Atomic uint32_t spare;        /* entry + 1 of the worker that waits for a dead one's seat */
-	_Atomic uint32_t  supervisor_sleeps;             /* 1: it has no tick; whoever starts a task nudges it */
+	_Atomic int64_t   supervisor_wakes_ns;           /* its next look; INT64_MAX: whoever starts a task nudges it; 0: awake */
+	_Atomic uint32_t  failures;                      /* raised with each slot that becomes FAILED */
 	_Atomic int32_t   supervisor_pid;
 	_Atomic uint32_t  initialized;                   /* raised by each worker whose initializer has succeeded */
 	_Atomic int32_t   broken;                        /* negative errno once no worker can be started any more */
@@ -144,6 +172,8 @@ static inline int32_t pp__who_seat(uint32_t who) { return (int32_t)(who >> 22); 
 
 enum pp__closing { PP__OPEN, PP__CLOSING };
 
+#define PP__KILL_ASK 0           /* no signal: what runs is asked to end first */
+
 /* Written by the parent alone; read-only in workers. */
 struct pp__header {
 	uint64_t          magic;
@@ -152,6 +182,7 @@ struct pp__header {
 	uint64_t          nonce;
 	uint64_t          size;                  /* of the whole mapping */
 	/* offsets of the areas */
+	uint64_t          timed;                 /* a bit per slot: it has a deadline or further attempts */
 	uint64_t          descs, rings, ring_stride, arguments, control, workers, cells, unit_words, extensions;
 	uint64_t          small_units, big_units;/* areas */
 	uint64_t          mutables;              /* blocks that tasks may write; to the end */
@@ -165,13 +196,17 @@ struct pp__header {
 	_Atomic uint64_t  ring_mask[2];
 	_Atomic uint32_t  wanted;                /* workers that the load asks for */
 	_Atomic uint32_t  closing;               /* enum pp__closing */
-	_Atomic uint32_t  kill_signal;           /* pp_executor_signal: SIGTERM or SIGKILL */
+	_Atomic uint32_t  kill_signal;           /* pp_executor_signal: SIGTERM or SIGKILL; or PP__KILL_ASK */
 	_Atomic uint32_t  kill_requests;         /* raised with it */
 	_Atomic uint64_t  kill_ns;               /* when; what starts later is not meant */
 	_Atomic uint32_t  fd_requests;           /* raised by the parent */
 	_Atomic uint32_t  submit_cpu;            /* where the last submit ran, plus one */
+	_Atomic uint32_t  timed_requests;        /* raised when a deadline may be the earliest */
+	_Atomic uint32_t  slots;                 /* that exist */
+	int64_t           grace_ns;              /* from the flag to SIGTERM, and from there to SIGKILL; 0: SIGKILL at once */
 };
 
+static_assert(sizeof(struct pp__policy) <= PP__LINE, "a policy without retries is one line");
 static_assert(sizeof(struct pp__desc) == 128, "a descriptor is two lines");
 static_assert(sizeof(struct pp__cell) == 128, "a cell is two lines");
 static_assert(offsetof(struct pp__cell, wake) == PP__LINE, "what a task touches is the first line");
@@ -186,6 +221,7 @@ struct pp__shared {
 	struct pp__header  *header;
 	struct pp__control *control;
 	struct pp__worker  *workers;
+	_Atomic uint64_t   *timed;
 	struct pp__desc    *descs;
 	struct pp__cell    *cells;
 	_Atomic uint64_t   *units;

@@ -239,6 +239,8 @@ static pp_map *make(pp_executor *ex, const pp_map_options *o, const pp_task_opti
 	strncpy(map->name, task->name ? task->name : "", PP__NAME_MAX);
 	map->task.name = map->name;
 	map->options.task = &map->task;
+	if (pp__policy_is_wanted(ex, task))
+		map->options.chunk = 1;
 	map->deadline = pp__deadline_ns(o->timeout_ms ? o->timeout_ms : PP_FOREVER);
 	map->last_chunk = 1;
 	map->end = &map->head;
@@ -273,6 +275,8 @@ int pp_map_create(pp_executor *ex, const pp_map_options *options, pp_fn *fn, pp_
 		rc = -EINVAL;            /* they would have to be kept open for the tasks to come */
 	if (rc < 0)
 		return rc;
+	if (o.chunk > 1 && pp__policy_is_wanted(ex, &task))
+		return -EINVAL;
 	if (!pp__code_is_known(ex->code, fn))
 		return -EFAULT;
 	*map = make(ex, &o, &task, fn, source, context);

@@ -13,11 +13,13 @@
                      | PP_PIN_EACH | PP_CHECKSUM | PP_COPY_OUT | PP_NO_CRASH_HANDLER | PP_CAPTURE)
 #define DEFAULT_START_ATTEMPTS 3
 #define DEFAULT_CAPTURE 4096
+#define DEFAULT_GRACE_MS 1000
+#define KNOWN_RETRY_ON (PP_ON(PP_CRASHED) | PP_ON(PP_EXITED) | PP_ON(PP_TIMED_OUT) | PP_ON(PP_MEMORY) | PP_ON(PP_RAISED))
 #define MAX_NICE 39                      /* from one end to the other */
 
-static_assert(sizeof(pp_options) == 200, "no implicit padding");
+static_assert(sizeof(pp_options) == 224, "no implicit padding");
 static_assert(sizeof(pp_limits) == 56, "no implicit padding");
-static_assert(sizeof(pp_task_options) == 40, "no implicit padding");
+static_assert(sizeof(pp_task_options) == 80, "no implicit padding");
 static_assert(sizeof(pp_map_options) == 48, "no implicit padding");
 
 static int read_struct(void *to, size_t to_size, const void *from, size_t from_size)
@@ -93,6 +95,10 @@ int pp__options_read(pp_options *to, const pp_options *from)
 		return -EINVAL;
 	if (to->flags & PP_CAPTURE && !to->capture_bytes)
 		to->capture_bytes = DEFAULT_CAPTURE;
+	if (to->grace_ms < PP_NONE || to->timeout_ms < 0 || to->deadline_ms < 0)
+		return -EINVAL;
+	if (to->grace_ms == 0)
+		to->grace_ms = DEFAULT_GRACE_MS;
 	if (to->max_workers == 0)
 		to->max_workers = default_workers();
 	if (to->start_attempts == 0)
@@ -100,19 +106,23 @@ int pp__options_read(pp_options *to, const pp_options *from)
 	return 0;
 }
 
+const pp_task_options pp__task_defaults = PP_TASK_OPTIONS_INIT;
+
 int pp__task_options_read(pp_task_options *to, const pp_task_options *from)
 {
-	static const pp_task_options defaults = PP_TASK_OPTIONS_INIT;
 	int rc;
 
-	if (!from) {
-		*to = defaults;
-		return 0;
-	}
+	if (!from)
+		from = &pp__task_defaults;
 	rc = read_struct(to, sizeof *to, from, from->size);
 	if (rc < 0)
 		return rc;
-	return to->submit_timeout_ms < PP_NONE || to->reserved || (to->fd_count && !to->fds) ? -EINVAL : 0;
+	if (to->submit_timeout_ms < PP_NONE || to->timeout_ms < PP_NONE || to->deadline_ms < PP_NONE || to->retry_delay_ms < 0
+	    || to->retry_delay_max_ms < 0)
+		return -EINVAL;
+	if (to->retries > PP_RETRIES_MAX || to->retry_on & ~KNOWN_RETRY_ON || to->reserved)
+		return -EINVAL;
+	return to->fd_count && !to->fds ? -EINVAL : 0;
 }
 
 int pp__map_options_read(pp_map_options *to, const pp_map_options *from)

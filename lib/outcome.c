@@ -34,7 +34,8 @@ static void see(struct seen *seen, struct pp__cell *cell)
 	seen->who = v->who;
 	seen->code = v->code;
 	if (pp__word_state(seen->word) == PP__DONE && seen->size <= PP__EXTENSION) {
-		seen->claim = 0;
+		seen->claim = seen->death_address = 0;
+		seen->death_signal = seen->death_code = 0;
 		return;                  /* the second line is not touched for a small result */
 	}
 	seen->claim = atomic_load(&cell->claim);
@@ -177,7 +178,7 @@ static void read_times(pp_future *future, pp_outcome *o, const struct seen *seen
 	o->worker = pp__who_seat(seen->who);
 	if (o->worker >= (int)future->executor->max_workers)
 		o->worker = -1;
-	o->attempt = future->plain ? 1 : future->executor->segment.shared.descs[future->slot].attempt;
+	o->attempt++;
 }
 
 /* The parent wrote the name, and nobody else can. */
@@ -195,6 +196,7 @@ void pp__box_init(struct pp__box *box)
 {
 	box->owned = NULL;
 	box->report = NULL;
+	box->earlier = NULL;
 	box->outcome = (pp_outcome){ .data = no_bytes, .message = "", .task_name = "", .worker = -1 };
 }
 
@@ -215,6 +217,7 @@ void pp__box_clear(struct pp__box *box)
 {
 	free(box->owned);
 	pp__report_free(box->report);
+	free(box->earlier);
 }
 
 void pp__box_free(struct pp__box *box)
@@ -252,8 +255,12 @@ static int read_box(pp_future *future, struct pp__box *box)
 
 	pp__box_init(box);
 	see(&seen, pp__cell_of(future));
-	read_times(future, &box->outcome, &seen);
 	box->outcome.task_name = task_name(future);
+	if (!future->plain) {
+		box->earlier = pp__policy_history(future, box->outcome.task_name, &box->outcome.attempt);
+		box->outcome.earlier = pp__policy_last(box->earlier, box->outcome.attempt);
+	}
+	read_times(future, &box->outcome, &seen);
 	switch (pp__word_state(seen.word)) {
 	case PP__DONE:
 		return read_result(future, box, &seen);
@@ -263,6 +270,15 @@ static int read_box(pp_future *future, struct pp__box *box)
 	case PP__KILLED:
 		box->outcome.kind = PP_KILLED;
 		box->outcome.message = "killed on request";
+		break;
+	case PP__TIMED_OUT:
+		box->outcome.kind = PP_TIMED_OUT;
+		box->outcome.message = seen.who ? "stopped because its time was over" : "its deadline passed before it started";
+		break;
+	case PP__MEMORY:
+		box->outcome.kind = PP_MEMORY;
+		box->outcome.message = "stopped because it used too much memory";
+		box->outcome.certain = 1;
 		break;
 	case PP__CANCELLED:
 		box->outcome.kind = PP_CANCELLED;

@@ -74,6 +74,7 @@ struct pp__box {
 	char         *owned;             /* malloc'ed: the message, or a copy of the result (PP_COPY_OUT); or NULL */
 	const unsigned char *place;      /* of a copy: where the result is */
 	struct pp__report *report;       /* of a death: report.h; NULL */
+	struct pp__earlier *earlier;     /* attempts that failed; malloc'ed, or NULL */
 };
 
 /* First line: what each task touches. */
@@ -101,6 +102,7 @@ struct pp_future {
 	bool              chunk;         /* its task runs several items of a map: chunk.h */
 	uint32_t          place;         /* of an argument that was copied to the area */
 	pp_block         *block;         /* its argument; NULL: it was copied */
+	uint32_t          policy_place;  /* of the record of what it may do, where the descriptor says that there is one */
 	_Atomic uint32_t  passed;        /* blocks made of its result: the slot is kept for them */
 };
 
@@ -118,6 +120,8 @@ struct pp_executor {
 	uint32_t            max_workers, flags;
 	uint64_t            max_pending;
 	uint64_t            max_bytes;
+	int64_t             timeout_ms, deadline_ms;     /* of tasks that do not say; 0: none */
+	bool                has_times;                   /* one is not 0 */
 	_Atomic uint32_t    room_waiters;        /* threads that wait for some of them */
 	pp_log_fn          *log;
 	void               *log_context;
@@ -209,6 +213,19 @@ int64_t pp__room_take(pp_executor *executor, struct pp__arguments *area, uint64_
 int     pp__room_await(pp_executor *executor, const pp_task_options *options, int64_t deadline);
 void    pp__room_tell(pp_executor *executor);
 
+/* policy.c */
+static inline bool pp__policy_is_wanted(const pp_executor *executor, const pp_task_options *options)
+{
+	return options->retries || options->timeout_ms || options->deadline_ms || executor->has_times;
+}
+int  pp__policy_make(pp_executor *executor, pp_future *future, const pp_task_options *options);  /* submit_lock held */
+void pp__policy_release(pp_executor *executor, pp_future *future);                               /* submit_lock held */
+void pp__policy_tell(const pp_executor *executor, const pp_future *future);      /* after it was made READY; no lock held */
+void pp__policy_recall(const pp_executor *executor);     /* the supervisor looks at all tasks that wait */
+/* The attempts that failed, of a future that has ended, and how many they are; NULL: none, or no memory. */
+struct pp__earlier *pp__policy_history(const pp_future *future, const char *task_name, unsigned *count);
+const pp_outcome *pp__policy_last(const struct pp__earlier *history, unsigned count);
+
 /* submit.c */
 int  pp__submit(pp_executor *executor, const pp_task_options *options, pp_fn *fn, const struct pp__input *input,
                 pp_future **future);
@@ -219,6 +236,7 @@ void pp__wake_sleepers(pp_future *future);
 /* outcome.c */
 const pp_outcome *pp__future_outcome(pp_future *future);                 /* of one that has ended */
 void              pp__box_init(struct pp__box *box);
+void              pp__box_clear(struct pp__box *box);                    /* frees what it points to */
 /* Fills in a result, or what was raised; bytes NULL: it was overwritten. */
 void              pp__box_read(struct pp__box *box, int code, const unsigned char *bytes, uint64_t size);
 struct pp__box   *pp__box_broken(const char *text, int code);
@@ -273,6 +291,7 @@ void pp__orphan_visit(pp_executor *executor);            /* frees it when its la
 /* options.c, code.c */
 int  pp__options_read(pp_options *to, const pp_options *from);
 int  pp__map_options_read(pp_map_options *to, const pp_map_options *from);
+extern const pp_task_options pp__task_defaults;
 int  pp__task_options_read(pp_task_options *to, const pp_task_options *from);
 struct pp__code *pp__code_note(void);            /* the executable ranges of now; NULL: no memory */
 bool pp__code_is_known(const struct pp__code *code, pp_fn *fn);

@@ -80,6 +80,8 @@ static void lay_out(struct pp__header *h, uint32_t max_workers)
 	h->max_slots = (uint32_t)(h->size >> 12);        /* 16 million at 64 GiB: a tenth of the space, if all are used */
 	h->max_workers = max_workers;
 	h->entries = 2 * max_workers + 2;
+	h->timed = at;
+	at += (h->max_slots / 8 + PP__PAGE - 1) & ~(uint64_t)(PP__PAGE - 1);
 	h->descs = at;
 	at += (uint64_t)h->max_slots * sizeof(struct pp__desc);
 	h->rings = at;
@@ -113,6 +115,7 @@ static void find_areas(struct pp__shared *shared, char *base, const struct pp__h
 	shared->header = (struct pp__header *)(void *)base;
 	shared->control = (struct pp__control *)(void *)(base + h->control);
 	shared->workers = (struct pp__worker *)(void *)(base + h->workers);
+	shared->timed = (_Atomic uint64_t *)(void *)(base + h->timed);
 	shared->descs = (struct pp__desc *)(void *)(base + h->descs);
 	shared->cells = (struct pp__cell *)(void *)(base + h->cells);
 	shared->units = (_Atomic uint64_t *)(void *)(base + h->unit_words);

@@ -166,7 +166,7 @@ int pp_executor_shutdown(pp_executor *ex, unsigned flags, int64_t timeout_ms)
 	if (flags & PP_SHUTDOWN_CANCEL_PENDING)
 		cancel_pending(ex);
 	if (flags & PP_SHUTDOWN_KILL)
-		request_kill(ex, SIGKILL);
+		request_kill(ex, ex->segment.shared.header->grace_ns ? PP__KILL_ASK : SIGKILL);
 	pp__wake_all(&ex->segment.shared);
 	pp__nudge(ex);
 	if (!(flags & PP_SHUTDOWN_WAIT))

@@ -35,7 +35,16 @@ static uint64_t move(struct pp__cell *cell, unsigned from, uint64_t mask, uint64
 	return next;
 }
 
-/* The same for the owner, who knows the word but for the wants: one swap when nobody wants anything. */
+/* Whether now is what was known as before, but for wants, and for having been asked to end. */
+static bool is_still_own(uint64_t before, uint64_t now)
+{
+	if ((before ^ now) & ~(PP__WANTS | UINT64_C(31)))
+		return false;
+	return pp__word_state(now) == pp__word_state(before)
+	       || (pp__state_runs(pp__word_state(before)) && pp__state_runs(pp__word_state(now)));
+}
+
+/* The same for the owner, who knows the word but for those: one swap when nobody wants anything. */
 static uint64_t move_own(struct pp__cell *cell, uint64_t word, enum pp__state to)
 {
 	uint64_t expected = word, next;
@@ -44,7 +53,7 @@ static uint64_t move_own(struct pp__cell *cell, uint64_t word, enum pp__state to
 		next = (expected & ~UINT64_C(31)) | (uint64_t)to;
 		if (atomic_compare_exchange_strong(&cell->word, &expected, next))
 			return next;
-	} while ((expected & ~PP__WANTS) == (word & ~PP__WANTS));
+	} while (is_still_own(word, expected));
 	return 0;
 }
 
@@ -75,23 +84,69 @@ uint64_t pp__slot_die(struct pp__cell *cell, uint64_t running_word)
 	return move_own(cell, running_word, PP__DIED);
 }
 
+uint64_t pp__slot_fail(struct pp__cell *cell, uint64_t running_word)
+{
+	return move_own(cell, running_word, PP__FAILED);
+}
+
 #define BIT(state)       (1u << (state))
+#define PENDING          (BIT(PP__READY) | BIT(PP__DELAYED) | BIT(PP__CLAIMED))
+#define IN_USER_CODE     (BIT(PP__RUNNING) | BIT(PP__ASKED_KILL) | BIT(PP__ASKED_TIME))
+#define STOPPING         (BIT(PP__STOP_KILL) | BIT(PP__STOP_TIME) | BIT(PP__STOP_MEMORY))
 #define OF_GENERATION(g) ((uint64_t)PP__GENERATION_MASK << 32), ((uint64_t)((g) & PP__GENERATION_MASK) << 32)
 #define OF_OWNER(o)      PP__OWNER_BITS, (o)
+#define OF_WORD(w)       ~(PP__WANTS | UINT64_C(31)), ((w) & ~(PP__WANTS | UINT64_C(31)))
 
 uint64_t pp__slot_cancel(struct pp__cell *cell, uint32_t generation)
 {
-	return move(cell, BIT(PP__READY) | BIT(PP__CLAIMED), OF_GENERATION(generation), PP__CANCELLED);
+	return move(cell, PENDING, OF_GENERATION(generation), PP__CANCELLED);
 }
 
-uint64_t pp__slot_stop(struct pp__cell *cell, uint32_t generation)
+uint64_t pp__slot_expire(struct pp__cell *cell, uint32_t generation)
 {
-	return move(cell, BIT(PP__RUNNING), OF_GENERATION(generation), PP__STOP_KILL);
+	return move(cell, PENDING, OF_GENERATION(generation), PP__TIMED_OUT);
 }
 
-uint64_t pp__slot_stop_claimed(struct pp__cell *cell, uint64_t owner)
+uint64_t pp__slot_ask_kill(struct pp__cell *cell, uint32_t generation)
 {
-	return move(cell, BIT(PP__CLAIMED), OF_OWNER(owner), PP__STOP_REQUEUE);
+	return move(cell, BIT(PP__RUNNING), OF_GENERATION(generation), PP__ASKED_KILL);
+}
+
+uint64_t pp__slot_stop_kill(struct pp__cell *cell, uint32_t generation)
+{
+	return move(cell, IN_USER_CODE, OF_GENERATION(generation), PP__STOP_KILL);
+}
+
+uint64_t pp__slot_break(struct pp__cell *cell, uint32_t generation)
+{
+	return move(cell, PENDING | BIT(PP__FAILED) | IN_USER_CODE | STOPPING | BIT(PP__STOP_REQUEUE),
+	            OF_GENERATION(generation), PP__BROKEN);
+}
+
+uint64_t pp__slot_ask(struct pp__cell *cell, uint64_t seen, enum pp__state asked)
+{
+	return move(cell, BIT(PP__RUNNING), OF_WORD(seen), asked);
+}
+
+uint64_t pp__slot_stop(struct pp__cell *cell, uint64_t seen, enum pp__state stop)
+{
+	return move(cell, IN_USER_CODE, OF_WORD(seen), stop);
+}
+
+uint64_t pp__slot_stop_claimed(struct pp__cell *cell, uint64_t seen)
+{
+	return move(cell, BIT(PP__CLAIMED), OF_WORD(seen), PP__STOP_REQUEUE);
+}
+
+uint64_t pp__slot_delay(struct pp__cell *cell, uint64_t seen)
+{
+	return move(cell, BIT(PP__FAILED) | IN_USER_CODE | BIT(PP__STOP_TIME) | BIT(PP__STOP_MEMORY), OF_WORD(seen),
+	            PP__DELAYED);
+}
+
+uint64_t pp__slot_again(struct pp__cell *cell, uint64_t seen)
+{
+	return move(cell, BIT(PP__DELAYED), OF_WORD(seen), PP__READY);
 }
 
 uint64_t pp__slot_requeue(struct pp__cell *cell, uint64_t owner)
@@ -99,15 +154,14 @@ uint64_t pp__slot_requeue(struct pp__cell *cell, uint64_t owner)
 	return move(cell, BIT(PP__CLAIMED) | BIT(PP__STOP_REQUEUE), OF_OWNER(owner), PP__READY);
 }
 
-uint64_t pp__slot_killed(struct pp__cell *cell, uint64_t owner)
+/* At most one of the three finds its edge. */
+uint64_t pp__slot_stopped(struct pp__cell *cell, uint64_t owner)
 {
-	return move(cell, BIT(PP__STOP_KILL), OF_OWNER(owner), PP__KILLED);
-}
+	uint64_t word = move(cell, BIT(PP__STOP_KILL), OF_OWNER(owner), PP__KILLED);
 
-uint64_t pp__slot_break(struct pp__cell *cell, uint32_t generation)
-{
-	return move(cell, BIT(PP__READY) | BIT(PP__CLAIMED) | BIT(PP__RUNNING) | BIT(PP__STOP_KILL)
-	            | BIT(PP__STOP_REQUEUE), OF_GENERATION(generation), PP__BROKEN);
+	if (!word)
+		word = move(cell, BIT(PP__STOP_TIME), OF_OWNER(owner), PP__TIMED_OUT);
+	return word ? word : move(cell, BIT(PP__STOP_MEMORY), OF_OWNER(owner), PP__MEMORY);
 }
 
 uint64_t pp__slot_want(struct pp__cell *cell, uint32_t generation, uint64_t wants)

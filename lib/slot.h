@@ -3,12 +3,17 @@
  * The states of a slot, in one 64-bit word, and one function per edge.
  *
  *   FREE ─parent─▶ READY ─worker─▶ CLAIMED ─worker─▶ RUNNING ─worker─▶ DONE ─parent─▶ READY (generation+1)
- *   READY | CLAIMED ─parent─▶ CANCELLED        (the claimer's CLAIMED→RUNNING then fails, and it drops the task)
+ *   READY | DELAYED | CLAIMED ─parent─▶ CANCELLED, ─supervisor─▶ TIMED_OUT (deadline)
+ *                                              (the claimer's CLAIMED→RUNNING then fails, and it drops the task)
  *   CLAIMED, owner dead ─supervisor─▶ READY    (it never entered user code)
- *   RUNNING, owner dead ─its handler, or supervisor─▶ DIED
- *   CLAIMED | RUNNING ─parent, supervisor─▶ STOP_KILL, STOP_REQUEUE
+ *   RUNNING ─parent, supervisor─▶ ASKED_KILL, ASKED_TIME
+ *                                              the task is asked to end, and may: all that RUNNING can become, these can
+ *   RUNNING | ASKED, owner dead ─its handler, or supervisor─▶ DIED
+ *   CLAIMED | RUNNING | ASKED ─parent, supervisor─▶ STOP_REQUEUE | STOP_KILL, STOP_TIME, STOP_MEMORY
  *                                              before any signal is sent; the worker's own edge then fails
- *   STOP_KILL, owner confirmed dead ─supervisor─▶ KILLED;  STOP_REQUEUE ─supervisor─▶ READY
+ *   STOP_x, owner confirmed dead ─supervisor─▶ KILLED, TIMED_OUT, MEMORY;  STOP_REQUEUE ─supervisor─▶ READY
+ *   RUNNING | ASKED, raised, another attempt is left ─worker─▶ FAILED ─supervisor─▶ DELAYED
+ *   RUNNING | ASKED | STOP_x, owner dead, another attempt is left ─supervisor─▶ DELAYED ─supervisor─▶ READY
  *   anything open, pool broken ─parent─▶ BROKEN
  *
  * Two bits say who wants to hear of the end. They are part of the word, so that the one compare-and-swap which ends a
@@ -21,13 +26,18 @@
 #include "layout.h"
 
 enum pp__state {
-	PP__FREE, PP__READY, PP__CLAIMED, PP__RUNNING,
-	PP__STOP_KILL, PP__STOP_REQUEUE,
+	PP__FREE, PP__READY,
+	PP__DELAYED, PP__FAILED, /* between attempts: owned by nobody, whatever the owner's bits say */
+	PP__CLAIMED, PP__RUNNING,
+	PP__ASKED_KILL, PP__ASKED_TIME,
+	PP__STOP_KILL, PP__STOP_TIME, PP__STOP_MEMORY, PP__STOP_REQUEUE,
 	PP__DONE,                /* published: the cell has a result */
 	PP__DIED,                /* the cell has a death */
-	PP__KILLED, PP__CANCELLED, PP__BROKEN,
+	PP__KILLED, PP__TIMED_OUT, PP__MEMORY, PP__CANCELLED, PP__BROKEN,
 	PP__STATES
 };
+
+static_assert(PP__STATES <= 32, "a state has five bits");
 
 #define PP__WANT_WAKE   (UINT64_C(1) << 5)       /* a thread sleeps on the cell's semaphore: post it */
 #define PP__WANT_PUSH   (UINT64_C(1) << 6)       /* push the slot on the completion stack and ring */
@@ -57,9 +67,14 @@ static inline bool pp__word_is_owned_by(uint64_t word, uint64_t owner)
 static inline uint64_t pp__word_attempt(uint64_t word) { return word & ~(PP__WANTS | UINT64_C(31)); }
 
 static inline bool pp__state_is_end(enum pp__state state) { return state >= PP__DONE && state < PP__STATES; }
+/* In user code, and may still publish. */
+static inline bool pp__state_runs(enum pp__state state) { return state >= PP__RUNNING && state <= PP__ASKED_TIME; }
+/* In user code, and may not. */
+static inline bool pp__state_stops(enum pp__state state) { return state >= PP__STOP_KILL && state <= PP__STOP_MEMORY; }
 
 /* Its worker went with it; also a task that was stopped, once that worker is gone. */
-static inline bool pp__state_is_death(enum pp__state state) { return state == PP__DIED || state == PP__KILLED; }
+/* The owner went with it; but for what timed out before it started. */
+static inline bool pp__state_is_death(enum pp__state state) { return state >= PP__DIED && state <= PP__MEMORY; }
 
 /* Spreads every bit over all of them. */
 uint64_t pp__mix(uint64_t x);
@@ -91,14 +106,24 @@ static inline void pp__slot_ready(struct pp__cell *cell, uint64_t ready_word)
  */
 uint64_t pp__slot_claim(struct pp__cell *cell, uint64_t owner);                        /* READY→CLAIMED */
 uint64_t pp__slot_run(struct pp__cell *cell, uint64_t claimed_word);                   /* CLAIMED→RUNNING */
-uint64_t pp__slot_publish(struct pp__cell *cell, uint64_t running_word);               /* RUNNING→DONE */
-uint64_t pp__slot_die(struct pp__cell *cell, uint64_t running_word);                   /* RUNNING→DIED */
-uint64_t pp__slot_cancel(struct pp__cell *cell, uint32_t generation);                  /* READY, CLAIMED→CANCELLED */
-uint64_t pp__slot_stop(struct pp__cell *cell, uint32_t generation);                    /* RUNNING→STOP_KILL */
-uint64_t pp__slot_stop_claimed(struct pp__cell *cell, uint64_t owner);                 /* CLAIMED→STOP_REQUEUE */
-uint64_t pp__slot_requeue(struct pp__cell *cell, uint64_t owner);                      /* CLAIMED, STOP_REQUEUE→READY */
-uint64_t pp__slot_killed(struct pp__cell *cell, uint64_t owner);                       /* STOP_KILL→KILLED */
+uint64_t pp__slot_publish(struct pp__cell *cell, uint64_t running_word);               /* RUNNING, ASKED→DONE */
+uint64_t pp__slot_die(struct pp__cell *cell, uint64_t running_word);                   /* RUNNING, ASKED→DIED */
+uint64_t pp__slot_fail(struct pp__cell *cell, uint64_t running_word);                  /* RUNNING, ASKED→FAILED */
+uint64_t pp__slot_cancel(struct pp__cell *cell, uint32_t generation);                  /* READY, DELAYED, CLAIMED→CANCELLED */
+uint64_t pp__slot_expire(struct pp__cell *cell, uint32_t generation);                  /* READY, DELAYED, CLAIMED→TIMED_OUT */
+uint64_t pp__slot_ask_kill(struct pp__cell *cell, uint32_t generation);                /* RUNNING→ASKED_KILL */
+uint64_t pp__slot_stop_kill(struct pp__cell *cell, uint32_t generation);               /* RUNNING, ASKED→STOP_KILL */
 uint64_t pp__slot_break(struct pp__cell *cell, uint32_t generation);                   /* anything open→BROKEN */
+/* By the supervisor, of a task that it has seen with this word: neither the owner's next nor the slot's is meant. */
+uint64_t pp__slot_ask(struct pp__cell *cell, uint64_t seen, enum pp__state asked);     /* RUNNING→ASKED_x */
+uint64_t pp__slot_stop(struct pp__cell *cell, uint64_t seen, enum pp__state stop);     /* RUNNING, ASKED→STOP_x */
+uint64_t pp__slot_stop_claimed(struct pp__cell *cell, uint64_t seen);                  /* CLAIMED→STOP_REQUEUE */
+uint64_t pp__slot_delay(struct pp__cell *cell, uint64_t seen);  /* FAILED; owner dead: RUNNING, ASKED, STOP_TIME,
+                                                                   STOP_MEMORY→DELAYED */
+uint64_t pp__slot_again(struct pp__cell *cell, uint64_t seen);                         /* DELAYED→READY */
+/* By the supervisor, when this owner is confirmed dead. */
+uint64_t pp__slot_requeue(struct pp__cell *cell, uint64_t owner);                      /* CLAIMED, STOP_REQUEUE→READY */
+uint64_t pp__slot_stopped(struct pp__cell *cell, uint64_t owner);      /* STOP_x→its end: KILLED, TIMED_OUT, MEMORY */
 /* Sets wants on an open slot; 0: it has ended, or been freed, and these wants will not be served. */
 uint64_t pp__slot_want(struct pp__cell *cell, uint32_t generation, uint64_t wants);
 

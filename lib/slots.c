@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include "policy.h"
 #include "pool.h"
 #include "units.h"
 
@@ -38,6 +39,8 @@ static int grow(pp_executor *ex)
 	if (rc == 0)
 		rc = pp__memory_commit(&ex->segment, h->cells + first * sizeof *shared->cells,
 		                       PP__SLAB * sizeof *shared->cells);
+	if (rc == 0)
+		rc = pp__memory_commit(&ex->segment, h->timed + first / 8, PP__SLAB / 8);
 	if (rc < 0)
 		return rc;
 	slab = aligned_alloc(alignof(struct pp__slab), sizeof *slab);
@@ -55,6 +58,7 @@ static int grow(pp_executor *ex)
 		put_free(ex, &slab->futures[i]);
 	ex->slabs[first / PP__SLAB] = slab;
 	atomic_store(&ex->slots, first + PP__SLAB);
+	atomic_store(&shared->header->slots, first + PP__SLAB);
 	return 0;
 }
 
@@ -65,7 +69,7 @@ static bool is_dying(const pp_executor *ex, uint64_t word)
 	enum pp__state state = pp__word_state(word);
 	const struct pp__worker *line = ex->segment.shared.workers + worker;
 
-	if (state != PP__DIED && state != PP__KILLED)
+	if (state < PP__DIED || state > PP__MEMORY)
 		return false;
 	return worker < ex->segment.shared.header->entries && atomic_load(&line->pid)
 	       && (atomic_load(&line->incarnation) & PP__INCARNATION_MASK) == pp__word_incarnation(word);
@@ -122,9 +126,11 @@ static void make_free(pp_future *future)
 static void reset(pp_executor *ex, pp_future *future, uint64_t word)
 {
 	enum pp__state state = pp__word_state(word);
+	bool had_policy = ex->segment.shared.descs[future->slot].policy;         /* an attempt that failed may have left room */
 
 	release_argument(ex, future);
-	if ((state != PP__DONE && state != PP__CANCELLED && state != PP__READY) || future->keeps)
+	pp__policy_release(ex, future);
+	if ((state != PP__DONE && state != PP__CANCELLED && state != PP__READY) || had_policy || future->keeps)
 		release_units(future);
 	future->keeps = false;
 	make_free(future);
@@ -213,6 +219,7 @@ pp_future *pp__slot_take(pp_executor *ex, int *error)
 void pp__slot_give_back(pp_future *future)
 {
 	release_argument(future->executor, future);
+	pp__policy_release(future->executor, future);
 	future->in_use = false;
 	future->executor->taken--;
 	put_free(future->executor, future);
@@ -266,7 +273,7 @@ void pp__future_recycle(pp_future *future)
 	struct pp__box *box = atomic_load_explicit(&future->box, memory_order_relaxed);
 	uint64_t word = pp__slot_look(cell);
 
-	if (box && (box->owned || box->report))
+	if (box && (box->owned || box->report || box->earlier))
 		pp__box_clear(box);
 	atomic_store_explicit(&future->box, NULL, memory_order_relaxed);
 	future->boxing = false;

@@ -58,21 +58,26 @@ static int fill(pp_executor *ex, pp_future *future, const pp_task_options *o, pp
 	uint32_t name_size = o->name && *o->name ? (uint32_t)strnlen(o->name, PP__NAME_MAX) + 1 : 0;
 	char *bytes = (char *)desc->bytes, *name = bytes + PP__ARG_INLINE - name_size;
 	int64_t offset = 0;
+	int rc;
 
+	if (pp__policy_is_wanted(ex, o)) {
+		rc = pp__policy_make(ex, future, o);
+		if (rc < 0)
+			return rc;
+	}
 	if (in->block || in->size > PP__ARG_INLINE - name_size) {
 		offset = place(ex, future, in);
 		if (offset < 0)
 			return (int)offset;
 		bytes = shared->base + offset;
 	}
-	future->plain = !offset && !name_size;
+	future->plain = !offset && !name_size && !desc->policy;
 	desc->fn = fn;
 	desc->size = in->size;
 	desc->offset = (uint64_t)offset;
 	desc->name_size = (uint16_t)name_size;
 	desc->fd_count = (uint16_t)o->fd_count;
 	future->has_fds = o->fd_count != 0;
-	desc->attempt = 1;
 	for (int i = 0; i < in->count; i++) {
 		if (in->parts[i].iov_len)
 			memcpy(bytes, in->parts[i].iov_base, in->parts[i].iov_len);
@@ -237,6 +242,8 @@ static int submit(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const st
 	if (future)
 		*future = made;
 	note_cpu(ex);
+	if (!made->plain)
+		pp__policy_tell(ex, made);
 	if (nudge)
 		pp__nudge(ex);
 	pp__wake_one(&ex->segment.shared);
@@ -277,11 +284,22 @@ static void unreserve_pending(pp_executor *ex)
 	pthread_mutex_unlock(&pp__lock);
 }
 
+/* Everything that can be wrong with a task before it has a slot. */
+static int check(const pp_executor *ex, const pp_task_options *o, pp_fn *fn, const struct pp__input *in)
+{
+	if (o->retries && in->block && in->block->offset >= ex->segment.shared.header->mutables)
+		return -EINVAL;          /* what an attempt that failed has left there is undefined */
+	if (!pp__code_is_known(ex->code, fn))
+		return -EFAULT;
+	return o->fd_count ? check_fds(ex, o) : 0;
+}
+
 int pp__submit(pp_executor *ex, const pp_task_options *options, pp_fn *fn, const struct pp__input *in,
                pp_future **future)
 {
-	pp_task_options o;
-	int rc;
+	const pp_task_options *o = &pp__task_defaults;
+	pp_task_options read;
+	int rc = 0;
 
 	if (future)
 		*future = NULL;
@@ -289,20 +307,17 @@ int pp__submit(pp_executor *ex, const pp_task_options *options, pp_fn *fn, const
 		return -ECHILD;
 	if (!ex || !fn || !in)
 		return -EINVAL;
-	rc = pp__task_options_read(&o, options);
-	if (rc < 0)
-		return rc;
-	if (!pp__code_is_known(ex->code, fn))
-		return -EFAULT;
-	rc = o.fd_count ? check_fds(ex, &o) : 0;
-	if (rc < 0)
-		return rc;
-	if (ex->max_pending) {
-		rc = reserve_pending(ex, &o);
-		if (rc < 0)
-			return rc;
+	if (options) {
+		rc = pp__task_options_read(&read, options);
+		o = &read;
 	}
-	rc = submit(ex, &o, fn, in, future);
+	if (rc == 0)
+		rc = check(ex, o, fn, in);
+	if (rc == 0 && ex->max_pending)
+		rc = reserve_pending(ex, o);
+	if (rc < 0)
+		return rc;
+	rc = submit(ex, o, fn, in, future);
 	if (rc < 0 && ex->max_pending)
 		unreserve_pending(ex);
 	return rc;

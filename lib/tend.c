@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <syslog.h>
+#include "policy.h"
 #include "pool.h"
 #include "wake.h"
 
@@ -81,7 +82,7 @@ void pp__tend(pp_executor *ex)
 		atomic_store(&c->searching, 0);  /* the one that was woken has been stopped, or its wake is lost */
 		pp__wake_one(shared);
 	}
-	if (atomic_load(&c->supervisor_sleeps))
+	if (atomic_load(&c->supervisor_wakes_ns) == PP__NEVER)
 		pp__nudge(ex);
 }
 
@@ -167,7 +168,8 @@ void pp__tend_future(pp_future *future)
 	uint64_t word = pp__slot_look(pp__cell_of(future));
 	enum pp__state state = pp__word_state(word);
 	bool lost = !pp__word_is_like(word, pp__word_of(future, PP__FREE)) || state == PP__FREE
-	            || (state >= PP__CLAIMED && pp__owner_has_left(ex, future->slot, word));
+	            || (state >= PP__CLAIMED && pp__owner_has_left(ex, future->slot, word))
+	            || ((state == PP__DELAYED || state == PP__FAILED) && !pp__policy_of(&ex->segment.shared, future->slot));
 
 	if (pp__future_has_ended(future) || word != pp__slot_look(pp__cell_of(future)))
 		return;                  /* it lives: a death is settled before its owner is buried */
@@ -175,6 +177,8 @@ void pp__tend_future(pp_future *future)
 		end_lost(future);
 	else if (state == PP__READY)
 		offer_again(future);
+	else if (state == PP__DELAYED || state == PP__FAILED)
+		pp__policy_recall(ex);
 }
 
 static void log_count(pp_executor *ex, int level, const char *what, uint64_t now, uint64_t *before)

@@ -183,7 +183,7 @@ static bool is_forgotten(const pp_executor *ex, pp_future *future)
 	enum pp__state state = pp__word_state(word);
 
 	return future->in_use && future->armed && !future->announced && pp__word_is_like(word, pp__word_of(future, PP__FREE))
-	       && (state == PP__DONE || state == PP__DIED || state == PP__KILLED)
+	       && state >= PP__DONE && state <= PP__MEMORY
 	       && pp__owner_has_left(ex, future->slot, word);
 }
 

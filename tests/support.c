@@ -134,6 +134,7 @@ pp_options support_options(int n)
 	pp_options options = PP_OPTIONS_INIT;
 
 	options.max_workers = n;
+	options.grace_ms = PP_NONE;      /* the steps of a stop have tests of their own */
 	return options;
 }
 

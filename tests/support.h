@@ -36,7 +36,8 @@ void support_skip(const char *test_name, const char *reason);
 bool support_under_valgrind(void);
 bool support_sanitized(void);            /* built with ASan or TSan */
 
-/* An executor with n workers and otherwise default options; asserts that it could be made. */
+/* An executor with n workers, no grace for those that are killed, and otherwise default options; asserts that it could be
+ * made. */
 pp_executor *support_executor(int n);
 pp_options support_options(int n);
 pp_executor *support_create(const pp_options *options);

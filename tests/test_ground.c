@@ -100,11 +100,11 @@ START_TEST(edges_exist_once)
 	word = pp__slot_run(cell, word);         /* a want in between is no reason to fail */
 	ck_assert_uint_eq(word & PP__WANTS, PP__WANT_WAKE);
 	ck_assert_uint_eq(pp__slot_cancel(cell, 1), 0);
-	ck_assert_uint_eq(pp__slot_stop(cell, 2), 0);
-	ck_assert_uint_ne(pp__slot_stop(cell, 1), 0);
+	ck_assert_uint_eq(pp__slot_stop_kill(cell, 2), 0);
+	ck_assert_uint_ne(pp__slot_stop_kill(cell, 1), 0);
 	ck_assert_uint_eq(pp__slot_publish(cell, word), 0);
-	ck_assert_uint_eq(pp__slot_killed(cell, other), 0);
-	ck_assert_uint_ne(pp__slot_killed(cell, me), 0);
+	ck_assert_uint_eq(pp__slot_stopped(cell, other), 0);
+	ck_assert_uint_ne(pp__slot_stopped(cell, me), 0);
 	ck_assert_uint_eq(pp__slot_want(cell, 1, PP__WANT_PUSH), 0);
 	ck_assert_uint_eq(pp__slot_break(cell, 1), 0);
 	pp__segment_destroy(&segment);

@@ -90,14 +90,20 @@ static void requeue(struct pp__supervisor *s, uint32_t slot)
 	}
 }
 
-/* Whether something that was put back still waits. A word may have been overwritten: only a slot that is ready counts. So
+static bool is_waiting(const struct pp__supervisor *s, const _Atomic uint32_t *holder)
+{
+	uint32_t held = atomic_load(holder);
+
+	return held && held <= s->shared->header->max_slots
+	       && pp__word_state(pp__slot_look(s->shared->cells + held - 1)) == PP__READY;
+}
+
+/* Whether something that was put back, or is offered again, still waits. A word may have been overwritten: only a slot that is ready counts. So
  * may the counter: it is raised again, or a fresh worker might not look. */
 bool pp__has_requeued(const struct pp__supervisor *s)
 {
 	for (uint32_t i = 0; i < s->shared->header->entries; i++) {
-		uint32_t held = atomic_load(&s->shared->workers[i].requeue);
-		if (!held || held > s->shared->header->max_slots
-		    || pp__word_state(pp__slot_look(s->shared->cells + held - 1)) != PP__READY)
+		if (!is_waiting(s, &s->shared->workers[i].requeue) && !is_waiting(s, &s->shared->workers[i].again))
 			continue;
 		atomic_fetch_add(&s->shared->control->requeued, 1);
 		return true;
@@ -129,14 +135,53 @@ static void notice(struct pp__supervisor *s, uint32_t slot, uint64_t word)
 	ring(s);
 }
 
-static void describe_death(struct pp__cell *cell, const struct pp__child *child, const siginfo_t *info)
+void pp__announce_for(struct pp__supervisor *s, uint32_t slot, uint64_t word)
+{
+	if (word & PP__WANT_WAKE)
+		pp__sem_post(&s->shared->cells[slot].wake);
+	if (word & PP__WANT_PUSH)
+		notice(s, slot, word);
+}
+
+static struct pp__ending ending_of(const struct pp__child *child, const siginfo_t *info)
 {
 	bool exited = info->si_code == CLD_EXITED || child->owner_gone;
 
+	return (struct pp__ending){ .signal = exited ? 0 : info->si_status,
+	                           .code = info->si_code == CLD_EXITED ? info->si_status : 0 };
+}
+
+/* Of a task in user code: as what it ends if nothing follows; 0: it is not there. */
+static int kind_of(uint64_t word, const struct pp__ending *ending)
+{
+	enum pp__state state = pp__word_state(word);
+
+	if (pp__state_runs(state))
+		return ending->signal ? PP_CRASHED : PP_EXITED;
+	return state == PP__STOP_TIME ? PP_TIMED_OUT : state == PP__STOP_MEMORY ? PP_MEMORY : 0;
+}
+
+/* The task at hand was in user code: nobody but this can end it, but for a parent that stops it meanwhile. */
+static void settle_attempt(struct pp__supervisor *s, uint32_t entry, uint32_t slot, const siginfo_t *info)
+{
+	const struct pp__ending ending = ending_of(&s->children[entry], info);
+	struct pp__cell *cell = s->shared->cells + slot;
+	uint64_t word = pp__slot_look(cell);
+	int kind;
+
+	if (pp__state_runs(pp__word_state(word)) && s->children[entry].asked)
+		pp__slot_stop_kill(cell, pp__word_generation(word));
+	word = pp__slot_look(cell);
+	kind = kind_of(word, &ending);
+	if (kind && !s->children[entry].quarantined && pp__try_again_after_death(s, slot, word, kind, &ending))
+		return;
 	cell->end_ns = (uint64_t)pp__now_ns();
-	cell->death_signal = exited ? 0 : info->si_status;
-	cell->death_code = info->si_code == CLD_EXITED ? info->si_status : 0;
+	if (!pp__state_runs(pp__word_state(word)))
+		return;
+	cell->death_signal = ending.signal;
+	cell->death_code = ending.code;
 	cell->death_address = 0;
+	pp__slot_die(cell, word);
 }
 
 /* What the dead worker had at hand: only cur is looked at, and only if the slot's word says that it was the owner. */
@@ -153,25 +198,15 @@ static void settle(struct pp__supervisor *s, uint32_t entry, const siginfo_t *in
 	word = pp__slot_look(cell);
 	if (!pp__word_is_owned_by(word, owner))
 		return;
-	if (pp__word_state(word) == PP__RUNNING && s->children[entry].asked)
-		pp__slot_stop(cell, pp__word_generation(word));
-	else if (pp__word_state(word) == PP__RUNNING) {
-		describe_death(cell, &s->children[entry], info);
-		pp__slot_die(cell, word);
-	}
-	if (pp__word_state(pp__slot_look(cell)) == PP__STOP_KILL)
-		cell->end_ns = (uint64_t)pp__now_ns();
+	if (pp__state_runs(pp__word_state(word)) || pp__state_stops(pp__word_state(word)))
+		settle_attempt(s, entry, slot, info);
 	/* A stop may have come in between; at most one of these finds its edge. */
 	if (pp__slot_requeue(cell, owner))
 		requeue(s, slot);
-	pp__slot_killed(cell, owner);
+	pp__slot_stopped(cell, owner);
 	word = pp__slot_look(cell);
-	if (!pp__state_is_end(pp__word_state(word)) || !pp__word_is_owned_by(word, owner))
-		return;
-	if (word & PP__WANT_WAKE)
-		pp__sem_post(&cell->wake);
-	if (word & PP__WANT_PUSH)
-		notice(s, slot, word);
+	if (pp__state_is_end(pp__word_state(word)) && pp__word_is_owned_by(word, owner))
+		pp__announce_for(s, slot, word);
 }
 
 /* Whoever the dead was about to wake sleeps on with no bit set; a token more does no harm. So does the parent, if the dead
@@ -235,6 +270,7 @@ static void bury(struct pp__supervisor *s, uint32_t entry, const siginfo_t *info
 	settle(s, entry, info);
 	pp__record_death(s, entry);
 	pp__capture_drop(s, entry);
+	s->timed_due_ns = 0;             /* it may have died before it could tell of an attempt that failed */
 	atomic_compare_exchange_strong(&s->shared->control->spare, &spare, 0);
 	atomic_store(&line->pid, 0);
 	atomic_store(&line->phase, PP__GONE);
@@ -277,7 +313,7 @@ void pp__quarantine(struct pp__supervisor *s, uint32_t entry)
 {
 	siginfo_t killed = { .si_code = CLD_KILLED, .si_status = SIGKILL };
 
-	settle(s, entry, &killed);
 	s->children[entry].quarantined = true;
+	settle(s, entry, &killed);
 	atomic_fetch_add(&s->shared->control->quarantined, 1);
 }

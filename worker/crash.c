@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include "policy.h"
 #include "slot.h"
 #include "sysdep.h"
 #include "wake.h"
@@ -46,8 +47,12 @@ static void settle(struct pp__self *self, int signal, int code, const siginfo_t 
 		return;
 	cell = shared->cells + slot;
 	word = pp__slot_look(cell);
-	if (pp__word_state(word) != PP__RUNNING || !pp__word_is_owned_by(word, self->owner))
+	if (!pp__state_runs(pp__word_state(word)) || !pp__word_is_owned_by(word, self->owner))
 		return;
+	if (pp__policy_retries(pp__policy_of(shared, slot), signal ? PP_CRASHED : PP_EXITED)) {
+		pp__promote_spare(self);
+		return;                  /* the supervisor has to see that this is dead before another attempt can start */
+	}
 	cell->end_ns = (uint64_t)pp__now_ns();
 	cell->death_signal = signal;
 	cell->death_code = code;

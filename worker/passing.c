@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "policy.h"
 #include "slot.h"
 #include "supervisor.h"
 #include "worker.h"
@@ -83,6 +84,7 @@ static void keep(struct pp__supervisor *s, const struct pp__pass_message *messag
 
 static void answer(struct pp__supervisor *s, const struct pp__pass_message *message, int socket)
 {
+	const struct pp__policy *policy;
 	struct pp__pass_message m = { PP__PASS_ANSWER, message->slot, message->generation, -ENOMEM };
 	uint32_t i = 0;
 
@@ -95,7 +97,9 @@ static void answer(struct pp__supervisor *s, const struct pp__pass_message *mess
 	}
 	m.error = s->held[i].error;
 	pp__pass_send(socket, &m, s->held[i].fds, s->held[i].count, MSG_DONTWAIT);
-	drop(s, i);
+	policy = pp__policy_of(s->shared, message->slot);
+	if (!policy || !policy->retries)
+		drop(s, i);              /* else the next attempt may ask for them too */
 }
 
 /* A GET whose socket got lost needs no answer: the worker sees the end of it. */

@@ -26,19 +26,6 @@ static uint64_t word_at_hand(const struct pp__supervisor *s, uint32_t entry, str
 	return pp__word_is_owned_by(word, owner) && !pp__state_is_end(pp__word_state(word)) ? word : 0;
 }
 
-/* The parent has stopped the task: the kill carries its identity, because the word says that this worker still has it
- * and cannot leave it. */
-static void stop_if_asked(struct pp__supervisor *s, uint32_t entry, uint64_t word, int64_t now)
-{
-	struct pp__child *child = &s->children[entry];
-
-	if (pp__word_state(word) != PP__STOP_KILL && pp__word_state(word) != PP__STOP_REQUEUE)
-		return;
-	if (child->killed_ns || (child->term_ns && now - child->term_ns < PP__GRACE_NS))
-		return;
-	pp__kill_worker(s, entry, SIGKILL);
-}
-
 /* The kernel's mark in the robust mutex. Read, and never locked: by now anything may stand there, and glibc ends a process
  * that tries a mutex which is none. */
 bool pp__owner_has_died(const struct pp__worker *line)
@@ -89,7 +76,7 @@ static void take_back_claim(struct pp__supervisor *s, uint32_t entry, uint64_t w
 	}
 	if (now - child->claimed_ns < PP__STOPPED_NS)
 		return;
-	if (pp__slot_stop_claimed(cell, word & PP__OWNER_BITS))
+	if (pp__slot_stop_claimed(cell, word))
 		pp__kill_worker(s, entry, SIGKILL);
 }
 
@@ -138,6 +125,11 @@ static void hurry_if_dying(struct pp__supervisor *s, uint32_t entry, int64_t now
 	sched_setscheduler(child->pid, SCHED_OTHER, &zero);
 }
 
+static int64_t term_grace(const struct pp__supervisor *s)
+{
+	return s->shared->header->grace_ns ? s->shared->header->grace_ns : PP__GRACE_NS;
+}
+
 static void visit(struct pp__supervisor *s, uint32_t entry, int64_t now)
 {
 	struct pp__child *child = &s->children[entry];
@@ -147,8 +139,9 @@ static void visit(struct pp__supervisor *s, uint32_t entry, int64_t now)
 
 	if (word || tasks != child->last_tasks)
 		s->busy_ns = now;
+	child->due_ns = PP__NEVER;
 	if (word) {
-		stop_if_asked(s, entry, word, now);
+		pp__stop_step(s, entry, cell, word, now);
 		take_back_claim(s, entry, word, cell, now);
 		child->deaf_ns = 0;
 	} else {
@@ -159,7 +152,7 @@ static void visit(struct pp__supervisor *s, uint32_t entry, int64_t now)
 		end_if_owner_gone(s, entry, now);
 	hurry_if_dying(s, entry, now);
 	pp__capture_trim(s, entry);
-	if (child->term_ns && !child->killed_ns && now - child->term_ns > PP__GRACE_NS)
+	if (child->term_ns && !child->killed_ns && now - child->term_ns > term_grace(s))
 		pp__kill_worker(s, entry, SIGKILL);
 	if (child->killed_ns && now - child->killed_ns > PP__UNKILLABLE_NS)
 		pp__quarantine(s, entry);
@@ -194,23 +187,43 @@ static bool is_waiting_for(const struct pp__supervisor *s)
 	return false;
 }
 
+static int64_t earlier(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* When the next look is due; PP__NEVER: it is not. */
+static int64_t next_look_ns(const struct pp__supervisor *s)
+{
+	int64_t now = pp__now_ns(), next = s->timed_due_ns;
+
+	if (now - s->busy_ns < PP__CALM_NS || is_waiting_for(s) || atomic_load(&s->shared->header->closing))
+		next = earlier(next, now + PP__TICK_NS);
+	if (has_dying(s))
+		next = earlier(next, now + PP__DYING_NS);
+	if (s->next_start_ns > now)
+		next = earlier(next, s->next_start_ns);
+	for (uint32_t i = 0; i < s->shared->header->entries; i++)
+		if (s->children[i].pid && !s->children[i].quarantined)
+			next = earlier(next, s->children[i].due_ns);
+	return next;
+}
+
 /*
- * Without ticks, supervisor_sleeps is set first and the workers are looked at once more: one that started a task before
- * it could see the flag is seen here, and one that starts later nudges.
+ * The time of the next look is published first, and then everything that could make it earlier is looked at once more: a
+ * task that was started, or submitted, before its process could see that time is seen here, and a later one nudges.
  */
 int64_t pp__patrol_timeout(struct pp__supervisor *s)
 {
-	int64_t now = pp__now_ns(), timeout = -1;
+	_Atomic int64_t *published = &s->shared->control->supervisor_wakes_ns;
+	int64_t next, now;
 
-	if (now - s->busy_ns < PP__CALM_NS || is_waiting_for(s) || atomic_load(&s->shared->header->closing))
-		timeout = PP__TICK_NS;
-	if (has_dying(s))
-		timeout = PP__DYING_NS;
-	if (s->next_start_ns > now && (timeout < 0 || s->next_start_ns - now < timeout))
-		timeout = s->next_start_ns - now;
-	if (timeout >= 0)
-		return timeout;
-	atomic_store(&s->shared->control->supervisor_sleeps, 1);
+	atomic_store(published, next_look_ns(s));
 	pp__patrol(s);
-	return now - s->busy_ns < PP__CALM_NS ? PP__TICK_NS : -1;
+	if (pp__look_at_timed(s))
+		return 0;                /* what is ready now may want a worker */
+	next = next_look_ns(s);
+	atomic_store(published, next);
+	now = pp__now_ns();
+	return next == PP__NEVER ? -1 : next > now ? next - now : 0;
 }

@@ -77,7 +77,21 @@ static bool runs_since(const struct pp__supervisor *s, uint32_t entry, uint64_t 
 	if (slot >= s->shared->header->max_slots)
 		return false;
 	word = pp__slot_look(cell);
-	return pp__word_state(word) == PP__RUNNING && pp__word_is_owned_by(word, owner) && cell->start_ns > then;
+	return pp__state_runs(pp__word_state(word)) && pp__word_is_owned_by(word, owner) && cell->start_ns > then;
+}
+
+/* As pp_future_kill would. */
+static void ask_to_end(struct pp__supervisor *s, uint32_t entry)
+{
+	const struct pp__worker *line = s->shared->workers + entry;
+	uint32_t slot = atomic_load(&line->cur);
+	uint64_t owner = pp__owner(entry, atomic_load(&line->incarnation)), word;
+
+	if (slot >= s->shared->header->max_slots)
+		return;
+	word = pp__slot_look(s->shared->cells + slot);
+	if (pp__word_is_owned_by(word, owner))
+		pp__slot_ask(s->shared->cells + slot, word, PP__ASKED_KILL);
 }
 
 static void kill_all(struct pp__supervisor *s, int signal, uint64_t then)
@@ -85,6 +99,10 @@ static void kill_all(struct pp__supervisor *s, int signal, uint64_t then)
 	for (uint32_t i = 0; i < s->shared->header->entries; i++) {
 		if (runs_since(s, i, then))
 			continue;
+		if (signal == PP__KILL_ASK) {
+			ask_to_end(s, i);
+			continue;
+		}
 		s->children[i].asked = s->children[i].pid;
 		pp__kill_worker(s, i, signal);
 	}
@@ -118,7 +136,7 @@ static bool is_finished(struct pp__supervisor *s)
 		return false;
 	if (atomic_load(&s->shared->control->broken))
 		return true;
-	return atomic_load(&s->shared->header->closing) && !pp__has_work(s);
+	return atomic_load(&s->shared->header->closing) && !s->delayed && !pp__has_work(s);
 }
 
 static void sleep_until_news(struct pp__supervisor *s)
@@ -137,7 +155,7 @@ static void sleep_until_news(struct pp__supervisor *s)
 	sigdelset(&mask, SIGCHLD);
 	sigdelset(&mask, SIGURG);
 	ppoll(fds, 2, timeout < 0 ? NULL : &t, &mask);
-	atomic_store(&s->shared->control->supervisor_sleeps, 0);
+	atomic_store(&s->shared->control->supervisor_wakes_ns, 0);
 }
 
 /* A stranger's own children become ours when it is dead, which takes a moment: until there is no child of any kind. */
@@ -173,6 +191,7 @@ static void look_around(struct pp__supervisor *s)
 	pp__reap_all(s);
 	serve_requests(s);
 	pp__pass_serve(s);
+	pp__look_at_timed(s);
 	pp__patrol(s);
 	pp__spawn_wanted(s);
 }

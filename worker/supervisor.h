@@ -23,6 +23,10 @@ struct pp__child {
 	int64_t  lived_ns;       /* and since when it was seen to live on all the same */
 	int64_t  dying_ns;       /* since when it has been seen without its seat */
 	int64_t  term_ns;        /* when SIGTERM was sent */
+	uint64_t task;           /* the task at hand: its word, but for state and wants, */
+	int64_t  task_ns;        /* when it was first seen there, */
+	int64_t  asked_ns;       /* and when it was seen to be asked to end; 0: it was not */
+	int64_t  due_ns;         /* the next step towards its end */
 	uint64_t claimed_word;   /* a claim that has not become RUNNING, */
 	int64_t  claimed_ns;     /* and since when */
 	int64_t  deaf_ns;        /* since when it has had nothing at hand and has not heard of the work there is */
@@ -49,6 +53,9 @@ struct pp__supervisor {
 	uint32_t kill_requests, fd_requests_parent, fd_requests_workers;
 	bool     closing_seen;
 	struct pp__unit_cursor cursor;   /* for the output of workers that have died */
+	uint32_t failures_seen, timed_seen;
+	int64_t  timed_due_ns;           /* when a task that waits is due; 0: now */
+	bool     delayed;                /* there are tasks that wait for their next attempt */
 	struct pp__held *held;           /* descriptors whose tasks have not started */
 	uint32_t held_count, held_room;
 };
@@ -57,7 +64,7 @@ struct pp__supervisor {
 #define PP__CALM_NS      INT64_C(1000000000)     /* without a busy worker for so long: no more ticks */
 #define PP__DYING_NS     INT64_C(5000000)
 #define PP__STOPPED_NS   INT64_C(1000000000)     /* a claim that does not start for so long is taken back */
-#define PP__GRACE_NS     INT64_C(1000000000)     /* between SIGTERM and SIGKILL */
+#define PP__GRACE_NS     INT64_C(1000000000)     /* between SIGTERM and SIGKILL, where no other is given */
 #define PP__UNKILLABLE_NS INT64_C(1000000000)    /* after SIGKILL: quarantine */
 
 int  pp__supervisor_main(const struct pp__boot *boot);
@@ -84,6 +91,18 @@ bool pp__has_requeued(const struct pp__supervisor *s);
 
 /* record.c: what is known of the death of a worker that was confirmed, for the task that went with it. */
 void pp__record_death(struct pp__supervisor *s, uint32_t entry);
+/* Tells of the end of a slot, in place of its owner. */
+void pp__announce_for(struct pp__supervisor *s, uint32_t slot, uint64_t word);
+
+/* stop.c: the next step towards the end of the task at hand, if it is time. */
+void pp__stop_step(struct pp__supervisor *s, uint32_t entry, struct pp__cell *cell, uint64_t word, int64_t now);
+
+/* attempts.c */
+struct pp__ending { int32_t signal, code; };     /* as in the cell */
+/* Of a task whose owner is confirmed dead. true: another attempt follows; false: the future is the caller's to end. */
+bool pp__try_again_after_death(struct pp__supervisor *s, uint32_t slot, uint64_t word, int kind,
+                               const struct pp__ending *ending);
+bool pp__look_at_timed(struct pp__supervisor *s);          /* true: there was news */
 
 /* passing.c: reads what parent and workers have sent, and closes what no task will ask for. */
 void pp__pass_serve(struct pp__supervisor *s);

@@ -8,9 +8,11 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include "policy.h"
 #include "segment.h"
 #include "slot.h"
 #include "sum.h"
+#include "sysdep.h"
 #include "worker.h"
 
 #define KNOWN_PAGES 1024u        /* extension pages that this worker has found to have memory; a cache, may forget */
@@ -18,12 +20,14 @@
 void pp__task_begin(struct pp__self *self, uint32_t slot, uint64_t word)
 {
 	const struct pp__desc *desc = self->shared->descs + slot;
+	const struct pp__policy *policy = slot != PP__NO_SLOT ? pp__policy_of(self->shared, slot) : NULL;
+	unsigned attempt = policy ? policy->attempts + 1 : slot != PP__NO_SLOT;
 	const char *name = "";
 
 	if (slot != PP__NO_SLOT && desc->name_size)
 		name = (const char *)desc->bytes + PP__ARG_INLINE - desc->name_size;
 	self->task = (struct pp_task){ .self = self, .slot = slot, .generation = pp__word_generation(word),
-	                               .attempt = slot != PP__NO_SLOT ? desc->attempt : 0, .name = name };
+	                               .attempt = attempt, .name = name };
 }
 
 /* A result that never came leaves no room claimed that the parent would not find: it frees what the cell notes. */
@@ -338,6 +342,29 @@ unsigned pp_task_attempt(const pp_task *task)
 const char *pp_task_name(const pp_task *task)
 {
 	return task ? task->name : "";
+}
+
+bool pp_task_cancelled(const pp_task *task)
+{
+	uint64_t word;
+
+	if (!task || task->slot == PP__NO_SLOT)
+		return false;
+	word = pp__slot_look(task->self->shared->cells + task->slot);
+	return pp__word_state(word) > PP__RUNNING && pp__word_state(word) <= PP__STOP_MEMORY;
+}
+
+int64_t pp_task_remaining_ms(const pp_task *task)
+{
+	const struct pp__policy *policy;
+	uint64_t stop, now;
+
+	if (!task || task->slot == PP__NO_SLOT)
+		return PP_FOREVER;
+	policy = pp__policy_of(task->self->shared, task->slot);
+	stop = policy ? pp__policy_stop_ns(policy, task->self->shared->cells[task->slot].start_ns) : PP__NO_STOP;
+	now = (uint64_t)pp__now_ns();
+	return stop == PP__NO_STOP ? PP_FOREVER : stop > now ? (int64_t)((stop - now) / 1000000) : 0;
 }
 
 void pp_task_set_worker_data(pp_task *task, void *data)

@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include "memory.h"
 #include "capture.h"
+#include "policy.h"
 #include "ring.h"
 #include "slot.h"
 #include "supervisor.h"
@@ -25,21 +26,32 @@ static uint64_t claim(struct pp__self *self, uint32_t slot)
 	return pp__slot_claim(self->shared->cells + slot, self->owner);
 }
 
-/* What the supervisor has put back comes first. A word is cleared after the claim; if that claim fails, it was stale. */
+/* The word is cleared after the claim; if that claim fails, it was stale. */
+static uint64_t claim_held(struct pp__self *self, _Atomic uint32_t *holder, uint32_t *slot)
+{
+	uint32_t held = atomic_load(holder);
+	uint64_t word;
+
+	if (!held || held > self->shared->header->max_slots)
+		return 0;
+	*slot = held - 1;
+	word = claim(self, *slot);
+	atomic_compare_exchange_strong(holder, &held, 0);
+	return word;
+}
+
+/* What the supervisor has put back, or offers again, comes first. */
 static uint64_t claim_requeued(struct pp__self *self, uint32_t *slot)
 {
-	uint32_t seen = atomic_load(&self->shared->control->requeued), held;
+	uint32_t seen = atomic_load(&self->shared->control->requeued);
 	uint64_t word;
 
 	if (seen == self->requeued_seen)
 		return 0;
 	for (uint32_t i = 0; i < self->shared->header->entries; i++) {
-		held = atomic_load(&self->shared->workers[i].requeue);
-		if (!held || held > self->shared->header->max_slots)
-			continue;
-		*slot = held - 1;
-		word = claim(self, *slot);
-		atomic_compare_exchange_strong(&self->shared->workers[i].requeue, &held, 0);
+		word = claim_held(self, &self->shared->workers[i].requeue, slot);
+		if (!word)
+			word = claim_held(self, &self->shared->workers[i].again, slot);
 		if (word)
 			return word;
 	}
@@ -78,7 +90,7 @@ static void stop_searching(struct pp__self *self)
 	pp__searching_end(shared, self->entry);
 	if (pp__ring_has_ready(shared))
 		pp__wake_one(shared);
-	if (atomic_load_explicit(&shared->control->supervisor_sleeps, memory_order_relaxed))
+	if (atomic_load_explicit(&shared->control->supervisor_wakes_ns, memory_order_relaxed) == PP__NEVER)
 		pp__nudge_supervisor(shared);
 }
 
@@ -158,6 +170,26 @@ static int run_with_fds(struct pp__self *self, const struct pp__desc *desc, cons
 	return rc;
 }
 
+/* The supervisor sees that this task has to be stopped when it looks next; that may have to be earlier than it means to. */
+static void tell_of_stop(const struct pp__self *self, uint32_t slot)
+{
+	const struct pp__policy *policy = pp__policy_of(self->shared, slot);
+	uint64_t stop = pp__policy_stop_ns(policy, (uint64_t)self->now_ns);
+
+	atomic_thread_fence(memory_order_seq_cst);
+	if (stop != PP__NO_STOP && (int64_t)stop < atomic_load(&self->shared->control->supervisor_wakes_ns))
+		pp__nudge_supervisor(self->shared);
+}
+
+/* It raised, and another attempt is left. Killed before the supervisor is told: it looks after each death. */
+static void fail(const struct pp__self *self, struct pp__cell *cell, uint64_t word)
+{
+	if (!pp__slot_fail(cell, word))
+		_exit(0);                        /* as below */
+	atomic_fetch_add(&self->shared->control->failures, 1);
+	pp__nudge_supervisor(self->shared);
+}
+
 /* Killed before the publish: failed, with the cause. Killed after it: the result stands; the supervisor announces it. */
 static void run(struct pp__self *self, uint32_t slot, uint64_t word)
 {
@@ -173,8 +205,11 @@ static void run(struct pp__self *self, uint32_t slot, uint64_t word)
 			_exit(0);                /* it was taken for dead; the supervisor waits for that */
 		return;                          /* cancelled in between: dropped, and not touched again */
 	}
-	cell->who = pp__who_make(self->pid, atomic_load_explicit(&self->line->seat, memory_order_relaxed));
 	cell->start_ns = (uint64_t)self->now_ns;
+	__atomic_store_n(&cell->who, pp__who_make(self->pid, atomic_load_explicit(&self->line->seat, memory_order_relaxed)),
+	                 __ATOMIC_RELEASE);
+	if (desc->policy)
+		tell_of_stop(self, slot);
 	self->tasks++;
 	atomic_store_explicit(&self->line->tasks, self->tasks, memory_order_relaxed);
 	if (self->capture.fd >= 0)
@@ -186,6 +221,10 @@ static void run(struct pp__self *self, uint32_t slot, uint64_t word)
 	self->now_ns = pp__now_ns();
 	cell->end_ns = (uint64_t)self->now_ns;
 	pp__task_end(&self->task, rc);
+	if (cell->code && pp__policy_retries(pp__policy_of(self->shared, slot), PP_RAISED)) {
+		fail(self, cell, word);
+		return;
+	}
 	word = pp__slot_publish(cell, word);
 	if (!word)
 		_exit(0);                        /* being stopped: the signal is on its way, and no other task may get it */

@@ -7,8 +7,9 @@
 
 #define SLOTS_MAX 400
 
-static const char *const states[] = { "FREE", "READY", "CLAIMED", "RUNNING", "STOP_KILL", "STOP_REQUEUE", "DONE", "DIED",
-                                      "KILLED", "CANCELLED", "BROKEN" };
+static const char *const states[] = { "FREE", "READY", "DELAYED", "FAILED", "CLAIMED", "RUNNING", "ASKED_KILL",
+                                      "ASKED_TIME", "STOP_KILL", "STOP_TIME", "STOP_MEMORY", "STOP_REQUEUE", "DONE", "DIED",
+                                      "KILLED", "TIMED_OUT", "MEMORY", "CANCELLED", "BROKEN" };
 
 static void dump_word(uint64_t word)
 {
@@ -43,8 +44,8 @@ static void dump_control(const pp_executor *ex)
 	char text[16];
 
 	process_state(ex->supervisor.pid, text, sizeof text);
-	fprintf(stderr, "# supervisor %d (%s) sleeps %u finished %u broken %d; wanted %u closing %u initialized %u\n",
-	        (int)ex->supervisor.pid, text, c->supervisor_sleeps, c->finished, c->broken, h->wanted, h->closing,
+	fprintf(stderr, "# supervisor %d (%s) wakes at %lld finished %u broken %d; wanted %u closing %u initialized %u\n",
+	        (int)ex->supervisor.pid, text, (long long)c->supervisor_wakes_ns, c->finished, c->broken, h->wanted, h->closing,
 	        c->initialized);
 	fprintf(stderr, "# head %llu (ring %llu) tail %llu; searching %u requeued %u sleepers %llx done %u notices %u armed %u"
 	        " spare %u\n", (unsigned long long)c->head >> 1, (unsigned long long)c->head & 1,

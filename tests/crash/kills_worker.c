@@ -13,7 +13,7 @@ static pid_t begin_asleep(struct yard *yard, const struct window *window, uint32
 	if (!stepper_attach(pid))
 		yard_fault(yard, WRONG, "the worker cannot be traced");
 	/* So that it nudges in every trial, however long ago the last one was. */
-	atomic_store(&yard->ex->segment.shared.control->supervisor_sleeps, 1);
+	atomic_store(&yard->ex->segment.shared.control->supervisor_wakes_ns, PP__NEVER);
 	yard_submit(yard, window->job, window->size);
 	for (unsigned i = 1; i < window->jobs; i++)
 		yard_submit(yard, JOB_RETURN, 3);

@@ -214,7 +214,7 @@ static bool run_schedule(struct yard *yard, const struct scenario *scenario, con
 	yard_settle(yard);
 	kill(yard_supervisor(yard), SIGSTOP);
 	take_workers(yard, s, sides);
-	atomic_store(&yard->ex->segment.shared.control->supervisor_sleeps, 1);
+	atomic_store(&yard->ex->segment.shared.control->supervisor_wakes_ns, PP__NEVER);
 	for (unsigned i = 0; i < scenario->jobs; i++)
 		yard_submit(yard, JOB_RETURN, 3);
 	wake_all(yard);

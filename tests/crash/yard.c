@@ -104,6 +104,7 @@ bool yard_until(bool (*condition)(void *), void *context)
 void yard_open(struct yard *yard, unsigned seats)
 {
 	yard->options.max_workers = (int)seats;
+	yard->options.grace_ms = PP_NONE;
 	yard->seats = seats;
 	yard->deaths = yard->marks = 0;
 	yard->spare = false;
@@ -370,8 +371,9 @@ unsigned tally_faults(const struct tally *tally)
 
 const char *yard_state_name(int state)
 {
-	static const char *const names[PP__STATES] = { "free", "ready", "claimed", "running", "stopping", "stopping",
-	                                               "done", "died", "killed", "cancelled", "broken" };
+	static const char *const names[PP__STATES] = { "free", "ready", "delayed", "failed", "claimed", "running", "asked",
+	                                               "asked", "stopping", "stopping", "stopping", "stopping", "done",
+	                                               "died", "killed", "timed out", "memory", "cancelled", "broken" };
 
 	return names[state];
 }
