@@ -165,6 +165,7 @@ typedef struct pp_options {              /* no implicit padding; grows at the en
 	                                    PP_NONE: SIGKILL at once */
 	int64_t     timeout_ms;          /* of tasks that do not say; 0: none */
 	int64_t     deadline_ms;         /* likewise */
+	int64_t     idle_timeout_ms;     /* a worker that had no task for so long ends, the last one too; 0: never */
 } pp_options;
 
 #ifdef __cplusplus
@@ -246,6 +247,14 @@ PP_API int  pp_executor_workers(pp_executor *executor, pid_t *pids, size_t n);
  * worker that has begun another task meanwhile is spared.
  * 0; -EINVAL (NULL, another signal), -ECHILD. */
 PP_API int  pp_executor_signal(pp_executor *executor, int signal);
+
+/*
+ * Changes max_workers, to 1 to 256. More: they are started on demand, also for what waits already (with PP_START_ALL at
+ * once, and not waited for). Fewer: those with the highest indices end, each at once when it is idle, else after its task;
+ * no task is lost or stopped. Does not wait.
+ * 0; -EINVAL; -ENOMEM, -ENOSPC (no shared memory for more); -ESHUTDOWN; -EPIPE; -ECHILD.
+ */
+PP_API int  pp_executor_resize(pp_executor *executor, int workers);
 
 /* NULL while the pool works, else an outcome of kind PP_BROKEN that says why; lives as long as the executor. */
 PP_API const struct pp_outcome *pp_executor_broken(pp_executor *executor);
@@ -412,7 +421,7 @@ typedef struct pp_outcome {              /* made by the library; reached by poin
 	                                    and code in words, such as "SIGSEGV: address not mapped at 0x10" */
 	const char  *task_name;          /* never NULL */
 	pid_t        pid;                /* of the worker; 0: never ran, or not known */
-	int          worker;             /* its index, 0 to max_workers - 1; -1: never ran, or not known */
+	int          worker;             /* its index, below max_workers; -1: never ran, or not known */
 	unsigned     attempt;            /* 1 for the first; 0: never started */
 	int          signal;             /* CRASHED: the signal, else 0 */
 	int          signal_code;        /* CRASHED: si_code of siginfo_t where the worker could tell, else 0 */

@@ -189,7 +189,7 @@ static int make_private(pp_executor **made, const pp_options *o)
 
 	if (!ex)
 		return -ENOMEM;
-	ex->max_workers = (uint32_t)o->max_workers;
+	ex->max_workers = ex->most_workers = (uint32_t)o->max_workers;
 	ex->flags = o->flags;
 	ex->max_pending = o->max_pending;
 	ex->max_bytes = o->max_bytes;
@@ -218,7 +218,7 @@ static int start_all(pp_executor *ex)
 {
 	struct pp__control *c = ex->segment.shared.control;
 
-	atomic_store(&ex->segment.shared.header->wanted, ex->max_workers);
+	atomic_store(&ex->segment.shared.header->wanted, pp__wanted_make(ex->max_workers, 0));
 	pp__nudge(ex);
 	for (;;) {
 		if (atomic_load(&c->initialized) >= ex->max_workers)

@@ -30,7 +30,8 @@
 #define PP__PAGE         4096u
 #define PP__MAX_WORKERS  256u
 /* Each seat may have a live worker and one that is still dying; one spare, and one that dies. */
-#define PP__MAX_ENTRIES  (2u * PP__MAX_WORKERS + 2u)
+#define PP__ENTRIES(workers) (2u * (workers) + 2u)
+#define PP__MAX_ENTRIES  PP__ENTRIES(PP__MAX_WORKERS)
 #define PP__MAP_WORDS    ((PP__MAX_ENTRIES + 63u) / 64u)
 #define PP__NO_SLOT      UINT32_MAX
 #define PP__NAME_MAX     63u
@@ -149,6 +150,7 @@ struct pp__control {
 	struct pp__sem    bell;
 	_Atomic uint32_t  worker_cpu;                    /* where the last worker to wake up ran, plus one */
 	_Atomic uint32_t  units_used[2];                 /* small and big units that were ever used; moved by workers */
+	_Atomic uint32_t  idle_exits;                    /* raised by each worker that leaves because it was idle */
 	alignas(PP__LINE) _Atomic uint32_t spare;        /* entry + 1 of the worker that waits for a dead one's seat */
 	_Atomic int64_t   supervisor_wakes_ns;           /* its next look; INT64_MAX: whoever starts a task nudges it; 0: awake */
 	_Atomic uint32_t  failures;                      /* raised with each slot that becomes FAILED */
@@ -170,6 +172,22 @@ static inline uint32_t pp__who_make(int32_t pid, int32_t seat) { return (uint32_
 static inline int32_t pp__who_pid(uint32_t who) { return (int32_t)(who & ((1u << 22) - 1)); }
 static inline int32_t pp__who_seat(uint32_t who) { return (int32_t)(who >> 22); }
 
+/* How many workers the load asks for, and how many had left for idleness when that was counted: those that leave later are
+ * not wanted any more. One word, because two are read one after the other. */
+static inline uint64_t pp__wanted_make(uint32_t n, uint32_t idle_exits) { return (uint64_t)idle_exits << 32 | n; }
+static inline uint32_t pp__wanted_exits(uint64_t wanted) { return (uint32_t)(wanted >> 32); }
+
+/* How many of them are still wanted. A worker that finds that it is needed takes its exit back; beyond what there can be
+ * it was overwritten, and says nothing. */
+static inline uint32_t pp__wanted_left(uint64_t wanted, uint32_t idle_exits)
+{
+	int32_t n = (int32_t)(uint32_t)wanted, gone = (int32_t)(idle_exits - pp__wanted_exits(wanted));
+
+	if (gone > (int32_t)PP__MAX_ENTRIES || gone < -(int32_t)PP__MAX_ENTRIES)
+		return (uint32_t)n;
+	return gone < n ? (uint32_t)(n - gone) : 0;
+}
+
 enum pp__closing { PP__OPEN, PP__CLOSING };
 
 #define PP__KILL_ASK 0           /* no signal: what runs is asked to end first */
@@ -187,14 +205,15 @@ struct pp__header {
 	uint64_t          small_units, big_units;/* areas */
 	uint64_t          mutables;              /* blocks that tasks may write; to the end */
 	uint32_t          small_count, big_count;
-	uint32_t          max_workers, entries;
+	_Atomic uint32_t  max_workers;           /* seats from this number on are given up; see demand.c */
+	_Atomic uint32_t  entries;               /* only ever raised */
 	int32_t           start_attempts;
 	uint32_t          flags;
 	uint64_t          max_tasks;
 	pp_fn            *initializer, *finalizer;
 	uint64_t          init_offset, init_size;/* the initializer's data, in the argument area */
 	_Atomic uint64_t  ring_mask[2];
-	_Atomic uint32_t  wanted;                /* workers that the load asks for */
+	_Atomic uint64_t  wanted;                /* pp__wanted_make: workers that the load asks for */
 	_Atomic uint32_t  closing;               /* enum pp__closing */
 	_Atomic uint32_t  kill_signal;           /* pp_executor_signal: SIGTERM or SIGKILL; or PP__KILL_ASK */
 	_Atomic uint32_t  kill_requests;         /* raised with it */

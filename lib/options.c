@@ -17,7 +17,7 @@
 #define KNOWN_RETRY_ON (PP_ON(PP_CRASHED) | PP_ON(PP_EXITED) | PP_ON(PP_TIMED_OUT) | PP_ON(PP_MEMORY) | PP_ON(PP_RAISED))
 #define MAX_NICE 39                      /* from one end to the other */
 
-static_assert(sizeof(pp_options) == 224, "no implicit padding");
+static_assert(sizeof(pp_options) == 232, "no implicit padding");
 static_assert(sizeof(pp_limits) == 56, "no implicit padding");
 static_assert(sizeof(pp_task_options) == 80, "no implicit padding");
 static_assert(sizeof(pp_map_options) == 48, "no implicit padding");
@@ -66,7 +66,7 @@ static bool surroundings_are_valid(const pp_options *o)
 			return false;
 	if ((o->name && !*o->name) || (o->working_directory && !*o->working_directory))
 		return false;
-	return limits_are_valid(&o->limits);
+	return o->idle_timeout_ms >= 0 && limits_are_valid(&o->limits);
 }
 
 int pp__options_read(pp_options *to, const pp_options *from)

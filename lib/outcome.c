@@ -176,7 +176,7 @@ static void read_times(pp_future *future, pp_outcome *o, const struct seen *seen
 	o->running_ns = seen->end_ns > start ? seen->end_ns - start : 0;
 	o->pid = pp__who_pid(seen->who);
 	o->worker = pp__who_seat(seen->who);
-	if (o->worker >= (int)future->executor->max_workers)
+	if (o->worker >= (int)atomic_load(&future->executor->most_workers))
 		o->worker = -1;
 	o->attempt++;
 }

@@ -117,7 +117,9 @@ struct pp_executor {
 	struct pp__segment  segment;
 	struct pp__identity supervisor;
 	pp_executor        *next;        /* in the list of all */
-	uint32_t            max_workers, flags;
+	_Atomic uint32_t    max_workers; /* changed with submit_lock held */
+	_Atomic uint32_t    most_workers;/* that it ever was: bounds the indices in outcomes */
+	uint32_t            flags;
 	uint64_t            max_pending;
 	uint64_t            max_bytes;
 	int64_t             timeout_ms, deadline_ms;     /* of tasks that do not say; 0: none */
@@ -229,6 +231,10 @@ const pp_outcome *pp__policy_last(const struct pp__earlier *history, unsigned co
 /* submit.c */
 int  pp__submit(pp_executor *executor, const pp_task_options *options, pp_fn *fn, const struct pp__input *input,
                 pp_future **future);
+
+/* demand.c. Each is true when the supervisor is to be nudged, or nudges it. */
+bool pp__demand_raise(pp_executor *executor, uint32_t more);      /* beside what the ring holds; submit_lock held */
+void pp__demand_again(pp_executor *executor);                     /* after a submit, no lock held */
 
 /* future.c */
 void pp__wake_sleepers(pp_future *future);

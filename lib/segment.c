@@ -79,9 +79,9 @@ static void lay_out(struct pp__header *h, uint32_t max_workers)
 
 	h->max_slots = (uint32_t)(h->size >> 12);        /* 16 million at 64 GiB: a tenth of the space, if all are used */
 	h->max_workers = max_workers;
-	h->entries = 2 * max_workers + 2;
 	h->timed = at;
 	at += (h->max_slots / 8 + PP__PAGE - 1) & ~(uint64_t)(PP__PAGE - 1);
+	h->entries = PP__ENTRIES(max_workers);
 	h->descs = at;
 	at += (uint64_t)h->max_slots * sizeof(struct pp__desc);
 	h->rings = at;

@@ -16,31 +16,6 @@
 #define SUBMITS_PER_DRAIN 32u
 #define PASS_IS_FULL      (-ETOOMANYREFS)        /* does not leave this file */
 
-/* How many workers have a task at hand. One that has published its end counts as free at once. */
-static uint32_t busy_workers(const struct pp__shared *shared)
-{
-	uint32_t n = 0;
-
-	for (uint32_t i = 0; i < shared->header->entries; i++)
-		n += atomic_load(&shared->workers[i].pid) && pp__worker_is_busy(shared, i);
-	return n;
-}
-
-/* Whether this task needs one worker more than there are, or are being started. Before its ring entry is there. */
-static bool raise_wanted(pp_executor *ex)
-{
-	struct pp__header *h = ex->segment.shared.header;
-	uint32_t wanted = atomic_load(&h->wanted), needed;
-
-	if (wanted >= ex->max_workers)
-		return false;
-	needed = busy_workers(&ex->segment.shared) + (uint32_t)pp__ring_waiting(&ex->ring, &ex->segment.shared) + 1;
-	if (needed <= wanted)
-		return false;
-	atomic_store(&h->wanted, needed < ex->max_workers ? needed : ex->max_workers);
-	return true;
-}
-
 /* Where an argument outside of the descriptor is, or is to be copied to. */
 static int64_t place(pp_executor *ex, pp_future *future, const struct pp__input *in)
 {
@@ -177,7 +152,7 @@ static int enqueue(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const s
 		pp__slot_give_back(*future);
 		return rc;
 	}
-	*nudge = raise_wanted(ex);
+	*nudge = pp__demand_raise(ex, 1);
 	make_ready(ex, *future, detached);
 	rc = pp__ring_push(&ex->ring, &ex->segment, (*future)->slot);
 	if (rc < 0) {
@@ -247,6 +222,7 @@ static int submit(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const st
 	if (nudge)
 		pp__nudge(ex);
 	pp__wake_one(&ex->segment.shared);
+	pp__demand_again(ex);
 	return 0;
 }
 

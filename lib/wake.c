@@ -26,8 +26,7 @@ static uint32_t some_sleeper(const struct pp__shared *shared)
 	return PP__NO_SLOT;
 }
 
-/* true: it was in the map until now. */
-static bool take_sleeper(const struct pp__shared *shared, uint32_t entry)
+bool pp__sleepers_take(const struct pp__shared *shared, uint32_t entry)
 {
 	uint64_t bit = UINT64_C(1) << entry % 64u;
 
@@ -56,7 +55,7 @@ bool pp__wake_one(const struct pp__shared *shared)
 			return false;
 		if (!atomic_compare_exchange_strong(searching, &nobody, name))
 			return true;
-		if (take_sleeper(shared, entry)) {
+		if (pp__sleepers_take(shared, entry)) {
 			pp__wake_worker(shared, entry);
 			return true;
 		}

@@ -26,6 +26,8 @@ bool pp__worker_is_busy(const struct pp__shared *shared, uint32_t entry);
 
 void pp__sleepers_enter(const struct pp__shared *shared, uint32_t entry);
 void pp__sleepers_leave(const struct pp__shared *shared, uint32_t entry);
+/* true: it was in the map until now. false: somebody has taken it out, and wakes it. */
+bool pp__sleepers_take(const struct pp__shared *shared, uint32_t entry);
 bool pp__sleepers_any(const struct pp__shared *shared);
 /* Takes the place of the one that searches, if it is free. */
 bool pp__searching_begin(const struct pp__shared *shared, uint32_t entry);

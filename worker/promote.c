@@ -15,7 +15,7 @@ void pp__promote_spare(struct pp__self *self)
 
 	if (!spare || spare > self->shared->header->entries)
 		return;
-	if (seat < 0) {
+	if (seat < 0 || seat >= (int32_t)self->shared->header->max_workers) {    /* none, or one that is given up */
 		atomic_store(&c->spare, spare);
 		return;
 	}

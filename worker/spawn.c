@@ -25,6 +25,7 @@ static bool is_live(const struct pp__supervisor *s, uint32_t entry)
 	return child->pid && !child->quarantined && !child->killed_ns;
 }
 
+/* A seat beyond the number of workers is none any more; who has it leaves. */
 static int32_t seat_of(const struct pp__supervisor *s, uint32_t entry)
 {
 	int32_t seat = atomic_load(&s->shared->workers[entry].seat);
@@ -192,11 +193,12 @@ static void hurry_the_dying(const struct pp__supervisor *s)
 static bool works_on(const struct pp__supervisor *s)
 {
 	const struct pp__header *h = s->shared->header;
+	uint32_t all = (uint32_t)s->boot.options.max_workers;    /* as of create */
 	bool lives = false;
 
 	for (uint32_t i = 0; i < h->entries && !lives; i++)
 		lives = is_live(s, i) && atomic_load(&s->shared->workers[i].phase) == PP__LIVE;
-	return lives && (!(h->flags & PP_START_ALL) || atomic_load(&s->shared->control->initialized) >= h->max_workers);
+	return lives && (!(h->flags & PP_START_ALL) || atomic_load(&s->shared->control->initialized) >= all);
 }
 
 /* While others live the pool works on, slower: then it is tried again, and that is all. */
@@ -252,7 +254,7 @@ static void seat_the_lost(struct pp__supervisor *s)
 
 	for (uint32_t i = 0; i < s->shared->header->entries; i++) {
 		uint32_t phase = atomic_load(&s->shared->workers[i].phase);
-		if (!is_live(s, i) || i + 1 == spare || seat_of(s, i) >= 0 || phase > PP__LIVE)
+		if (!is_live(s, i) || i + 1 == spare || atomic_load(&s->shared->workers[i].seat) >= 0 || phase > PP__LIVE)
 			continue;
 		if (atomic_load(&s->shared->workers[i].cur) != PP__NO_SLOT)
 			continue;        /* it had a seat and has handed it on: it is dying */
@@ -266,20 +268,38 @@ static void forget_seated_spare(struct pp__supervisor *s)
 {
 	uint32_t spare = atomic_load(&s->shared->control->spare);
 
-	if (spare && spare <= s->shared->header->entries && seat_of(s, spare - 1) >= 0)
+	if (spare && spare <= s->shared->header->entries && atomic_load(&s->shared->workers[spare - 1].seat) >= 0)
 		atomic_compare_exchange_strong(&s->shared->control->spare, &spare, 0);
+}
+
+/* Work that lies ready while all are busy asks for one more. Looked for twice: the first may be what one of the busy has
+ * just claimed. */
+static unsigned demanded(const struct pp__supervisor *s)
+{
+	unsigned busy = 0;
+
+	if (!pp__has_work(s))
+		return 0;
+	for (uint32_t i = 0; i < s->shared->header->entries; i++)
+		busy += is_live(s, i) && seat_of(s, i) >= 0 && pp__worker_is_busy(s->shared, i);
+	return pp__has_work(s) ? busy + 1 : 0;
 }
 
 static unsigned wanted(const struct pp__supervisor *s)
 {
 	const struct pp__header *h = s->shared->header;
-	uint32_t n = atomic_load(&h->wanted);
+	uint32_t n = pp__wanted_left(atomic_load(&h->wanted), atomic_load(&s->shared->control->idle_exits));
+	unsigned least;
 
 	if (atomic_load(&h->closing)) {
 		if (pp__has_requeued(s))
 			return 1;
 		if (!pp__ring_has_ready(s->shared))
 			return 0;
+	}
+	if (s->boot.options.idle_timeout_ms) {
+		least = demanded(s);
+		n = n < least ? least : n;
 	}
 	return n < h->max_workers ? n : h->max_workers;
 }

@@ -121,21 +121,49 @@ static uint64_t spin(struct pp__self *self, uint32_t *slot)
 	return word;
 }
 
-static void sleep_until_woken(struct pp__self *self)
+/* false: the time is over, and nobody has woken it. */
+static bool sleep_until_woken(struct pp__self *self, int64_t deadline)
 {
 	int64_t before = pp__now_ns();
 	uint32_t cpu;
 
-	pp__sem_wait(&self->line->wake, PP__NEVER);
+	if (!pp__sem_wait(&self->line->wake, deadline))
+		return false;
 	pp__spin_learn(&self->spin, pp__now_ns() - before);
 	cpu = pp__cpu_here();
 	if (atomic_load_explicit(&self->shared->control->worker_cpu, memory_order_relaxed) != cpu)
 		atomic_store_explicit(&self->shared->control->worker_cpu, cpu, memory_order_relaxed);
+	return true;
 }
 
-/* Sleeps until there is a task, and claims it; 0 when the executor is closing and there is none. */
+/* The number of workers was lowered: this one is too many. */
+static bool is_surplus(const struct pp__self *self)
+{
+	return atomic_load(&self->line->seat) >= (int32_t)self->shared->header->max_workers;
+}
+
+/*
+ * Leaves the map of sleepers for good. false: somebody has taken it out, and wakes it; it has to look again. Who sees that
+ * it has left the map sees that it counts no more, so that is said first. Killed in between, it is gone all the same.
+ */
+static bool leave_idle(struct pp__self *self)
+{
+	_Atomic uint32_t *exits = &self->shared->control->idle_exits;
+
+	if (is_surplus(self))            /* whoever lowered the number has counted anew */
+		return pp__sleepers_take(self->shared, self->entry);
+	atomic_fetch_add(exits, 1);
+	self->left_idle = pp__sleepers_take(self->shared, self->entry);
+	if (!self->left_idle)
+		atomic_fetch_sub(exits, 1);
+	return self->left_idle;
+}
+
+/* Sleeps until there is a task, and claims it; 0 when it is to leave: the executor is closing and there is none, or it
+ * was idle for too long, or is one too many. */
 static uint64_t await_task(struct pp__self *self, uint32_t *slot)
 {
+	int64_t idle = self->options->idle_timeout_ms, until = idle ? pp__deadline_ns(idle) : PP__NEVER;
 	uint64_t word = spin(self, slot);
 
 	while (!word) {
@@ -146,7 +174,8 @@ static uint64_t await_task(struct pp__self *self, uint32_t *slot)
 		word = look(self, slot);
 		if (word || closing)
 			break;
-		sleep_until_woken(self);
+		if ((is_surplus(self) || !sleep_until_woken(self, until)) && leave_idle(self))
+			break;
 		word = look(self, slot);
 		if (!word)
 			word = spin(self, slot);
@@ -272,7 +301,7 @@ static void work(struct pp__self *self)
 		if (atomic_load(&self->line->condemned))
 			_exit(0);                /* it is about to be killed, and the claim goes back */
 		run(self, slot, word);
-		if ((limit && self->tasks >= limit) || has_grown(self))
+		if ((limit && self->tasks >= limit) || is_surplus(self) || has_grown(self))
 			return;
 		word = look(self, &slot);
 	}
@@ -331,9 +360,12 @@ int pp__worker_main(struct pp__supervisor *supervisor, uint32_t entry)
 	if (!initialize(&self))
 		return 1;
 	work(&self);
-	pp__promote_spare(&self);
+	if (!self.left_idle)
+		pp__promote_spare(&self);
 	atomic_store(&self.line->phase, PP__LEAVING);
 	pp__sleepers_leave(self.shared, entry);
+	if (pp__ring_has_ready(self.shared))
+		pp__nudge_supervisor(self.shared);       /* which may have counted on it until now */
 	if (self.shared->header->finalizer)
 		run_hook(&self, self.shared->header->finalizer);
 	pp__segment_forget(&supervisor->boot.segment);

@@ -46,6 +46,7 @@ struct pp__self {
 	struct pp__unit_cursor cursor;
 	const pp_options *options;
 	bool      sums;                  /* PP_CHECKSUM */
+	bool      left_idle;             /* it leaves because nobody needs it: nor anybody in its seat */
 	struct pp__pass_end pass;        /* where it asks for the descriptors of its task */
 	uint32_t  fd_count;
 	struct pp__pass_end fds[PP_TASK_FDS_MAX];

@@ -51,8 +51,8 @@ bool books_are_calm(struct yard *yard)
 		else
 			unseated++;
 	}
-	return seated == atomic_load(&shared->header->wanted) && unseated == yard->spare
-	       && !atomic_load(&c->spare) == !yard->spare && atomic_load(&c->deaths) == yard->deaths;
+	return seated == pp__wanted_left(atomic_load(&shared->header->wanted), atomic_load(&c->idle_exits))
+	       && unseated == yard->spare && !atomic_load(&c->spare) == !yard->spare && atomic_load(&c->deaths) == yard->deaths;
 }
 
 static void expect(struct yard *yard, const char *what, uint64_t is, uint64_t wanted)
