@@ -115,13 +115,13 @@ static void meet_leavers(int workers, int rounds)
 
 START_TEST(submit_meets_leaver)
 {
-	meet_leavers(1, support_many(2500));
+	meet_leavers(1, support_many(600));
 }
 END_TEST
 
 START_TEST(submit_meets_leavers)
 {
-	meet_leavers(3, support_many(2500));
+	meet_leavers(3, support_many(600));
 }
 END_TEST
 
