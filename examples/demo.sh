@@ -46,6 +46,13 @@ three
 four
 END
 
+heading 'regex_guard: patterns of strangers; one backtracks for ever, one eats memory, one meets a bug'
+if [ -x "$EXAMPLES_BUILDDIR/regex_guard" ]; then
+	expect 1 "$EXAMPLES_BUILDDIR/regex_guard" -m 16 "$EXAMPLES_SRCDIR/regex/patterns.txt" "$EXAMPLES_SRCDIR/regex/lines.txt"
+else
+	echo 'skipped: it was not built, because PCRE2 was not found'
+fi
+
 heading 'wordcount: the words of the license texts of this system, in pieces of one block that no task copies'
 if [ -d /usr/share/common-licenses ]; then
 	expect 0 "$EXAMPLES_BUILDDIR/wordcount"

@@ -133,6 +133,8 @@ typedef struct pp_limits {
 	int64_t     core_size;           /* bytes; PP_NONE also where core_pattern(5) names a program */
 	/* Not the kernel's. Both count private memory that is resident, beyond what the worker had when it was ready. */
 	int64_t     growth_bytes;        /* a worker that has grown by more when a task has ended is replaced before the next */
+	int64_t     resident_bytes;      /* a task whose worker has more while it runs is killed, and ends as PP_MEMORY; looked at
+	                                    every 10 ms, so what grows fast may have more by then */
 } pp_limits;
 
 typedef struct pp_options {              /* no implicit padding; grows at the end only */
@@ -398,7 +400,9 @@ enum pp_kind {
 	PP_EXITED    = 4,                /* its worker exited: code is the status; also exec and pthread_exit (code 0) */
 	PP_TIMED_OUT = 5,                /* its time was over: see pp_task_options */
 	PP_KILLED    = 6,                /* by pp_future_kill, pp_executor_signal or PP_SHUTDOWN_KILL */
-	PP_MEMORY    = 7,                /* it was stopped because its worker used too much memory */
+	PP_MEMORY    = 7,                /* its worker had more memory than limits.resident_bytes, or the kernel killed it for
+	                                    want of memory: certain says whether that is known. It is by the count of the
+	                                    control group; an unrequested SIGKILL without such a count is PP_CRASHED */
 	PP_CANCELLED = 8,                /* before it started */
 	PP_BROKEN    = 9                 /* the pool broke before it ended: code is a negative errno */
 };

@@ -190,6 +190,9 @@ static inline uint32_t pp__wanted_left(uint64_t wanted, uint32_t idle_exits)
 
 enum pp__closing { PP__OPEN, PP__CLOSING };
 
+/* In death_code of what ended as MEMORY. */
+enum pp__memory_cause { PP__MEMORY_NO, PP__MEMORY_CAP = PP__MEMORY_NO, PP__MEMORY_KERNEL, PP__MEMORY_POSSIBLY };
+
 #define PP__KILL_ASK 0           /* no signal: what runs is asked to end first */
 
 /* Written by the parent alone; read-only in workers. */

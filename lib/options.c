@@ -17,8 +17,8 @@
 #define KNOWN_RETRY_ON (PP_ON(PP_CRASHED) | PP_ON(PP_EXITED) | PP_ON(PP_TIMED_OUT) | PP_ON(PP_MEMORY) | PP_ON(PP_RAISED))
 #define MAX_NICE 39                      /* from one end to the other */
 
-static_assert(sizeof(pp_options) == 232, "no implicit padding");
-static_assert(sizeof(pp_limits) == 56, "no implicit padding");
+static_assert(sizeof(pp_options) == 240, "no implicit padding");
+static_assert(sizeof(pp_limits) == 64, "no implicit padding");
 static_assert(sizeof(pp_task_options) == 80, "no implicit padding");
 static_assert(sizeof(pp_map_options) == 48, "no implicit padding");
 
@@ -48,7 +48,7 @@ static int32_t default_workers(void)
 static bool limits_are_valid(const pp_limits *limits)
 {
 	const int64_t all[] = { limits->address_space, limits->data, limits->cpu_seconds, limits->file_size,
-	                        limits->open_files, limits->core_size, limits->growth_bytes };
+	                        limits->open_files, limits->core_size, limits->growth_bytes, limits->resident_bytes };
 
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++)
 		if (all[i] < PP_NONE)

@@ -163,6 +163,15 @@ static void read_death(const pp_future *future, struct pp__box *box, const struc
 	say(box, "exited with status %d", o->code);
 }
 
+static void read_memory(struct pp__box *box, const struct seen *seen)
+{
+	box->outcome.kind = PP_MEMORY;
+	box->outcome.certain = seen->death_code != PP__MEMORY_POSSIBLY;
+	box->outcome.message = seen->death_code == PP__MEMORY_CAP ? "stopped because it used too much memory"
+	                       : box->outcome.certain ? "killed by the kernel for want of memory"
+	                       : "killed, possibly by the kernel for want of memory";
+}
+
 /* A worker that goes from one task to the next takes the end of one for the start of the other. */
 static void read_times(pp_future *future, pp_outcome *o, const struct seen *seen)
 {
@@ -276,9 +285,7 @@ static int read_box(pp_future *future, struct pp__box *box)
 		box->outcome.message = seen.who ? "stopped because its time was over" : "its deadline passed before it started";
 		break;
 	case PP__MEMORY:
-		box->outcome.kind = PP_MEMORY;
-		box->outcome.message = "stopped because it used too much memory";
-		box->outcome.certain = 1;
+		read_memory(box, &seen);
 		break;
 	case PP__CANCELLED:
 		box->outcome.kind = PP_CANCELLED;

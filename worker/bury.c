@@ -151,6 +151,36 @@ static struct pp__ending ending_of(const struct pp__child *child, const siginfo_
 	                           .code = info->si_code == CLD_EXITED ? info->si_status : 0 };
 }
 
+/* How many children wait to be reaped that a SIGKILL ended, and not one of ours. */
+static uint64_t killed_from_outside(const struct pp__supervisor *s)
+{
+	uint64_t n = 0;
+
+	for (uint32_t i = 0; i < s->shared->header->entries; i++) {
+		const struct pp__child *child = &s->children[i];
+		siginfo_t info = { .si_pid = 0 };
+		if (child->pid && !child->killed_ns
+		    && waitid(P_PID, (id_t)child->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0)
+			n += info.si_pid && info.si_code != CLD_EXITED && info.si_status == SIGKILL;
+	}
+	return n;
+}
+
+/* Whether the kernel killed it for want of memory; each such kill accounts for one death. */
+static enum pp__memory_cause memory_cause(struct pp__supervisor *s, uint32_t entry, const siginfo_t *info)
+{
+	const struct pp__child *child = &s->children[entry];
+	uint64_t more;
+
+	if (info->si_code == CLD_EXITED || info->si_status != SIGKILL || child->killed_ns || child->asked)
+		return PP__MEMORY_NO;
+	more = pp__oom_more(&s->oom);
+	if (!more)
+		return PP__MEMORY_NO;
+	s->oom.counted++;
+	return s->oom.ours && killed_from_outside(s) <= more ? PP__MEMORY_KERNEL : PP__MEMORY_POSSIBLY;
+}
+
 /* Of a task in user code: as what it ends if nothing follows; 0: it is not there. */
 static int kind_of(uint64_t word, const struct pp__ending *ending)
 {
@@ -171,11 +201,15 @@ static void settle_attempt(struct pp__supervisor *s, uint32_t entry, uint32_t sl
 
 	if (pp__state_runs(pp__word_state(word)) && s->children[entry].asked)
 		pp__slot_stop_kill(cell, pp__word_generation(word));
+	if (pp__state_runs(pp__word_state(word)) && s->children[entry].memory)
+		pp__slot_stop(cell, word, PP__STOP_MEMORY);
 	word = pp__slot_look(cell);
 	kind = kind_of(word, &ending);
 	if (kind && !s->children[entry].quarantined && pp__try_again_after_death(s, slot, word, kind, &ending))
 		return;
 	cell->end_ns = (uint64_t)pp__now_ns();
+	if (kind == PP_MEMORY)
+		cell->death_code = (int32_t)s->children[entry].memory;
 	if (!pp__state_runs(pp__word_state(word)))
 		return;
 	cell->death_signal = ending.signal;
@@ -267,6 +301,7 @@ static void bury(struct pp__supervisor *s, uint32_t entry, const siginfo_t *info
 	if (!child->marked_ns && pp__owner_has_died(line))
 		atomic_fetch_add(&s->shared->control->owner_deaths, 1);
 	kill(-child->pid, SIGKILL);
+	child->memory = memory_cause(s, entry, info);
 	settle(s, entry, info);
 	pp__record_death(s, entry);
 	pp__capture_drop(s, entry);

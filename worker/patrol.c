@@ -142,6 +142,7 @@ static void visit(struct pp__supervisor *s, uint32_t entry, int64_t now)
 	child->due_ns = PP__NEVER;
 	if (word) {
 		pp__stop_step(s, entry, cell, word, now);
+		pp__stop_if_too_large(s, entry, cell, word);
 		take_back_claim(s, entry, word, cell, now);
 		child->deaf_ns = 0;
 	} else {
@@ -198,7 +199,7 @@ static int64_t next_look_ns(const struct pp__supervisor *s)
 	int64_t now = pp__now_ns(), next = s->timed_due_ns;
 
 	if (now - s->busy_ns < PP__CALM_NS || is_waiting_for(s) || atomic_load(&s->shared->header->closing))
-		next = earlier(next, now + PP__TICK_NS);
+		next = earlier(next, now + (s->boot.options.limits.resident_bytes ? PP__WATCH_NS : PP__TICK_NS));
 	if (has_dying(s))
 		next = earlier(next, now + PP__DYING_NS);
 	if (s->next_start_ns > now)

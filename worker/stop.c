@@ -5,6 +5,7 @@
  * one; and after STOPPING the worker cannot leave it, so no signal can either.
  */
 #include <signal.h>
+#include "memory.h"
 #include "policy.h"
 #include "slot.h"
 #include "supervisor.h"
@@ -74,6 +75,24 @@ static void step_stopping(struct pp__supervisor *s, uint32_t entry, int64_t now)
 	if (child->term_ns && now - child->term_ns < grace)
 		be_due(child, (uint64_t)(child->term_ns + grace));
 	else
+		pp__kill_worker(s, entry, SIGKILL);
+}
+
+/* Measured at each look while a task runs. What the worker had when it became live it says itself, and is believed only as far
+ * as it is no more than what was seen first. */
+void pp__stop_if_too_large(struct pp__supervisor *s, uint32_t entry, struct pp__cell *cell, uint64_t word)
+{
+	struct pp__child *child = &s->children[entry];
+	uint64_t before = atomic_load(&s->shared->workers[entry].resident);
+	int64_t most = s->boot.options.limits.resident_bytes;
+	struct pp__memory now;
+
+	if (!most || !pp__state_runs(pp__word_state(word)) || !pp__memory_now(child->pid, &now))
+		return;
+	if (!child->resident)
+		child->resident = now.resident;
+	before = before < child->resident ? before : child->resident;
+	if (now.resident > before + pp__limit_bytes(most) && pp__slot_stop(cell, word, PP__STOP_MEMORY))
 		pp__kill_worker(s, entry, SIGKILL);
 }
 

@@ -210,6 +210,7 @@ static int start(struct pp__supervisor *s, const struct pp__boot *boot)
 		return rc;
 	c = s->shared->control;
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	pp__oom_begin(&s->oom);
 	prctl(PR_SET_NAME, "procpool");
 	pp__oom_raise(PP__OOM_SUPERVISOR, -1000);
 	/* What the application had in its buffers is the application's to print. */

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 #include "door.h"
+#include "oom.h"
 #include "units.h"
 
 struct pp__child {
@@ -23,6 +24,8 @@ struct pp__child {
 	int64_t  lived_ns;       /* and since when it was seen to live on all the same */
 	int64_t  dying_ns;       /* since when it has been seen without its seat */
 	int64_t  term_ns;        /* when SIGTERM was sent */
+	enum pp__memory_cause memory;    /* the kernel killed it for want of memory */
+	uint64_t resident;       /* private bytes that it had at the first look at it while it was live; 0: none yet */
 	uint64_t task;           /* the task at hand: its word, but for state and wants, */
 	int64_t  task_ns;        /* when it was first seen there, */
 	int64_t  asked_ns;       /* and when it was seen to be asked to end; 0: it was not */
@@ -53,6 +56,7 @@ struct pp__supervisor {
 	uint32_t kill_requests, fd_requests_parent, fd_requests_workers;
 	bool     closing_seen;
 	struct pp__unit_cursor cursor;   /* for the output of workers that have died */
+	struct pp__oom oom;
 	uint32_t failures_seen, timed_seen;
 	int64_t  timed_due_ns;           /* when a task that waits is due; 0: now */
 	bool     delayed;                /* there are tasks that wait for their next attempt */
@@ -61,6 +65,7 @@ struct pp__supervisor {
 };
 
 #define PP__TICK_NS      INT64_C(100000000)      /* while workers are busy: looks for what sends no signal */
+#define PP__WATCH_NS     INT64_C(10000000)       /* likewise, where their memory is watched */
 #define PP__CALM_NS      INT64_C(1000000000)     /* without a busy worker for so long: no more ticks */
 #define PP__DYING_NS     INT64_C(5000000)
 #define PP__STOPPED_NS   INT64_C(1000000000)     /* a claim that does not start for so long is taken back */
@@ -96,6 +101,9 @@ void pp__announce_for(struct pp__supervisor *s, uint32_t slot, uint64_t word);
 
 /* stop.c: the next step towards the end of the task at hand, if it is time. */
 void pp__stop_step(struct pp__supervisor *s, uint32_t entry, struct pp__cell *cell, uint64_t word, int64_t now);
+
+/* Stops the task at hand if its worker has more memory than it may. */
+void pp__stop_if_too_large(struct pp__supervisor *s, uint32_t entry, struct pp__cell *cell, uint64_t word);
 
 /* attempts.c */
 struct pp__ending { int32_t signal, code; };     /* as in the cell */

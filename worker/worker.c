@@ -325,7 +325,7 @@ static void note_memory(struct pp__self *self)
 {
 	struct pp__memory now;
 
-	if (self->options->limits.growth_bytes && pp__memory_now(0, &now))
+	if ((self->options->limits.growth_bytes || self->options->limits.resident_bytes) && pp__memory_now(0, &now))
 		atomic_store(&self->line->resident, now.resident);
 }
 

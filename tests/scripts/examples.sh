@@ -345,6 +345,48 @@ else
 fi
 check 'wordcount of what cannot be read' wordcount_unreadable
 
+# ---------------------------------------------------------------- regex_guard
+
+regex_guard=$EXAMPLES_BUILDDIR/regex_guard
+
+# The counts of the good ones are complete, and each of the others has its own cause. A line that the program is compiled from
+# is where it crashes.
+regex_guard_causes()
+{
+	exits 1 "$regex_guard" -t 8000 -m 16 "$EXAMPLES_SRCDIR/regex/patterns.txt" "$EXAMPLES_SRCDIR/regex/lines.txt" \
+		>"$tmp/report" 2>"$tmp/stderr" && [ ! -s "$tmp/stderr" ] || return
+	is_count 9 . "$tmp/report" && is_count 1 '^procpool *1 lines$' "$tmp/report" &&
+	is_count 1 '^^The .*  *2 lines$' "$tmp/report" && is_count 1 'd  *1 lines$' "$tmp/report" &&
+	is_count 1 '^^(a+)+$ *timed out: ' "$tmp/report" && is_count 1 '^(?:(x).*memory: ' "$tmp/report" &&
+	is_count 1 'n(?C2)e *3 lines$' "$tmp/report" && is_count 1 '^t(?C3)wo *crashed: SIGSEGV' "$tmp/report" &&
+	is_count 1 '^(unclosed *raised: ' "$tmp/report" && is_count 1 '^.0-9.*  *2 lines$' "$tmp/report"
+}
+
+regex_guard_place()
+{
+	line=$(grep -n 'point->passed++' "$EXAMPLES_SRCDIR/regex_guard.c" | cut -d: -f1)
+	is_count 1 "in count_callout at regex_guard.c:$line\$" "$tmp/report"
+}
+
+regex_guard_refuses()
+{
+	exits 2 "$regex_guard" && exits 2 "$regex_guard" -t 0 a b && exits 2 "$regex_guard" -m x a b &&
+	exits 2 "$regex_guard" "$tmp/missing" "$tmp/text" 2>"$tmp/stderr" && is_count 1 'missing: No such file' "$tmp/stderr"
+}
+
+if [ -x "$regex_guard" ]; then
+	check 'regex_guard stops what does not end, and completes the rest' regex_guard_causes
+	if grep -q 'HAVE_LIBDW' "$EXAMPLES_BUILDDIR/../config.status" && ! grep -q 'fsanitize' "$EXAMPLES_BUILDDIR/../config.status"; then
+		check 'regex_guard tells the line where it crashed' regex_guard_place
+	else
+		skip 'built without backtraces' 'regex_guard tells the line where it crashed'
+	fi
+	check 'regex_guard refuses bad arguments' regex_guard_refuses
+else
+	skip 'regex_guard was not built: no PCRE2' 'regex_guard stops what does not end, and completes the rest' \
+		'regex_guard tells the line where it crashed' 'regex_guard refuses bad arguments'
+fi
+
 # The names are words of their own here.
 # shellcheck disable=SC2086
 check 'bad options' misused $programs
