@@ -439,6 +439,7 @@ typedef struct pp_outcome {              /* made by the library; reached by poin
 	pid_t        thread;             /* that the signal met; pid's own is the task's; 0: not known */
 	const struct pp_outcome *earlier;/* the attempt before, without its result and message; NULL: there was none */
 	int          certain;            /* MEMORY: 0: that is only likely; else 0 */
+	const void  *library;            /* the library's own */
 } pp_outcome;
 
 /*
@@ -478,6 +479,15 @@ PP_API const char *pp_kind_name(int kind);       /* "returned", "raised", ...; "
 
 /* One line without newline, for people and logs, as snprintf: returns the length that it has in full; -EINVAL. */
 PP_API int  pp_outcome_describe(const pp_outcome *outcome, char *buffer, size_t size);
+
+/*
+ * All that is known, on many lines, to be pasted into a bug report: kind, message, name, worker, times, fault address and
+ * registers; earlier attempts; and where the post-mortem is there by now (it does not wait for the process to end, but makes the
+ * backtrace if pp_future_postmortem has not) backtrace, core, usage and output. What is text of the task's comes as it is,
+ * but for control characters in the output. For an outcome that is not a copy, while it lives.
+ * 0; -EINVAL; -EIO (the stream has had an error); -ECHILD.
+ */
+PP_API int  pp_outcome_print(const pp_outcome *outcome, FILE *stream);
 
 /* ------------------------------------------------------------------ future */
 

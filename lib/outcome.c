@@ -265,6 +265,7 @@ static int read_box(pp_future *future, struct pp__box *box)
 	pp__box_init(box);
 	see(&seen, pp__cell_of(future));
 	box->outcome.task_name = task_name(future);
+	box->outcome.library = future;
 	if (!future->plain) {
 		box->earlier = pp__policy_history(future, box->outcome.task_name, &box->outcome.attempt);
 		box->outcome.earlier = pp__policy_last(box->earlier, box->outcome.attempt);
