@@ -261,6 +261,8 @@ void pp__end_from_outside(pp_future *future, uint64_t (*edge)(struct pp__cell *,
 bool pp__watch(struct pp__watcher *watcher);     /* false: it has ended, and the watcher was not added */
 void pp__unwatch(struct pp__watcher *watcher);
 void pp__settle(pp_future *future);              /* its end is known: tells the watchers, once */
+bool pp__is_lost(pp_future *future);             /* pp__lock held, as of the next two */
+void pp__end_lost(pp_future *future);            /* as broken, by force */
 void pp__settle_ended(pp_executor *executor);    /* each that has; when nobody is left who would tell of it */
 bool pp__drain(pp_executor *executor);           /* takes all that the stacks hold; true: there was something */
 bool pp__await_news(pp_executor *executor, int64_t deadline_ns);         /* false: the deadline has passed */

@@ -20,8 +20,12 @@ static void break_open_futures(pp_executor *ex)
 {
 	pthread_mutex_lock(&pp__lock);
 	pthread_mutex_lock(&ex->submit_lock);
-	for (uint32_t i = 0; i < atomic_load(&ex->slots); i++)
-		pp__end_from_outside(pp__future_at(ex, i), pp__slot_break);
+	for (uint32_t i = 0; i < atomic_load(&ex->slots); i++) {
+		pp_future *future = pp__future_at(ex, i);
+		pp__end_from_outside(future, pp__slot_break);
+		if (pp__is_lost(future))
+			pp__end_lost(future);
+	}
 	pp__settle_ended(ex);
 	pthread_mutex_unlock(&ex->submit_lock);
 	pp__tell_waiters(ex);
@@ -117,20 +121,14 @@ bool pp__owner_has_left(const pp_executor *ex, uint32_t slot, uint64_t word)
 
 /* Nobody can end it any more by the rules: its word is no word, or its owner has left without it. The caller of this
  * has a reference. */
-static void end_lost(pp_future *future)
+static void end_unless_ended(pp_future *future)
 {
-	struct pp__cell *cell = pp__cell_of(future);
-
 	pthread_mutex_lock(&pp__lock);
 	if (!pp__future_has_ended(future)) {
-		future->armed = true;
-		atomic_store(&cell->word, pp__word_of(future, PP__BROKEN));
-		pp__future_outcome(future);
-		pp__settle(future);
+		pp__end_lost(future);
 		pp__tell_waiters(future->executor);
 	}
 	pthread_mutex_unlock(&pp__lock);
-	pp__wake_sleepers(future);
 }
 
 /* Whoever has no task is woken, be it in the map of sleepers or not, and the supervisor looks around. Once a slice. */
@@ -174,7 +172,7 @@ void pp__tend_future(pp_future *future)
 	if (pp__future_has_ended(future) || word != pp__slot_look(pp__cell_of(future)))
 		return;                  /* it lives: a death is settled before its owner is buried */
 	if (lost)
-		end_lost(future);
+		end_unless_ended(future);
 	else if (state == PP__READY)
 		offer_again(future);
 	else if (state == PP__DELAYED || state == PP__FAILED)

@@ -141,6 +141,27 @@ void pp__end_from_outside(pp_future *future, uint64_t (*edge)(struct pp__cell *,
 		pp__future_recycle(future);
 }
 
+/* Given up by the caller, and its word is none any more: nobody looks after it, and it would keep its slot for ever. One
+ * that is in the middle of a submit is not armed. */
+bool pp__is_lost(pp_future *future)
+{
+	uint64_t word = pp__slot_look(pp__cell_of(future));
+
+	return future->in_use && future->armed && atomic_load(&future->refs) == 0 && !pp__future_has_ended(future)
+	       && (!pp__word_is_like(word, pp__word_of(future, PP__FREE)) || pp__word_state(word) == PP__FREE);
+}
+
+void pp__end_lost(pp_future *future)
+{
+	future->armed = true;
+	atomic_store(&pp__cell_of(future)->word, pp__word_of(future, PP__BROKEN));
+	pp__future_outcome(future);
+	pp__settle(future);
+	pp__wake_sleepers(future);
+	if (atomic_load(&future->refs) == 0)
+		pp__future_recycle(future);
+}
+
 /* What has ended and is on no stack: whoever was to push it is dead. */
 void pp__settle_ended(pp_executor *ex)
 {
@@ -192,23 +213,30 @@ static bool is_forgotten(const pp_executor *ex, pp_future *future)
 static void announce_forgotten(pp_executor *ex)
 {
 	uint32_t slots = atomic_load(&ex->slots), found = PP__NO_SLOT;
+	pp_future *future;
 	bool still;
 
 	pthread_mutex_lock(&ex->submit_lock);
 	for (uint32_t i = 0; i < slots && i < LOOKS_PER_SLICE && found == PP__NO_SLOT; i++) {
 		ex->looked_at = ex->looked_at + 1 < slots ? ex->looked_at + 1 : 0;
-		if (is_forgotten(ex, pp__future_at(ex, ex->looked_at)))
+		future = pp__future_at(ex, ex->looked_at);
+		if (is_forgotten(ex, future) || pp__is_lost(future))
 			found = ex->looked_at;
 	}
 	pthread_mutex_unlock(&ex->submit_lock);
 	if (found == PP__NO_SLOT)
 		return;
 	pp__drain(ex);
+	future = pp__future_at(ex, found);
 	pthread_mutex_lock(&ex->submit_lock);
-	still = is_forgotten(ex, pp__future_at(ex, found));
+	still = is_forgotten(ex, future);
 	pthread_mutex_unlock(&ex->submit_lock);
-	if (still)
-		announce(pp__future_at(ex, found));
+	if (still) {
+		atomic_fetch_add(&ex->rescues, 1);
+		announce(future);
+	} else if (pp__is_lost(future)) {
+		pp__end_lost(future);
+	}
 }
 
 /* Sleeps on the bell: arms it, looks once more, sleeps for a slice. */

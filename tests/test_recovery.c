@@ -208,6 +208,7 @@ START_TEST(killed_between_done_and_wake)
 	ck_assert_int_eq(pp_walk_next(walk, &futures[1]), 1);
 	ck_assert_ptr_eq(futures[0], futures[1]);
 	support_assert_returned(futures[0], "abc", 3);
+	ck_assert_uint_eq(atomic_load(&ex->rescues), 0);         /* the walk did not have to find it by itself */
 	pp_walk_free(walk);
 	pp_future_free(futures[0]);
 	pp_executor_free(ex);
@@ -253,6 +254,25 @@ START_TEST(no_rescues)
 }
 END_TEST
 
+/* Given up while it ran, and its word overwritten: the slot is free again, and so is all of the executor in the end. */
+START_TEST(given_up_and_overwritten)
+{
+	struct gate gate;
+	pp_executor *ex;
+	pp_future *future;
+
+	gate_make(&gate);
+	ex = support_executor(1);
+	future = support_submit(ex, task_gate, &gate, sizeof gate);
+	gate_await(&gate, 1);
+	pp_future_free(future);
+	atomic_store(&ex->segment.shared.cells[future->slot].word, future->check);
+	gate_open(&gate, 1);
+	pp_executor_free(ex);            /* the fixture asserts that its memory is gone */
+	gate_destroy(&gate);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("recovery");
@@ -261,6 +281,7 @@ static Suite *make_suite(void)
 	tcase_add_test(deaths, ownerdead_settles);
 	tcase_add_test(deaths, ownerdead_mark_removed);
 	tcase_add_test(deaths, no_rescues);
+	tcase_add_test(deaths, given_up_and_overwritten);
 	if (!stepper_allowed() || support_under_valgrind()) {
 		support_skip("crash_between_claim_and_user_code", "this process may not trace others");
 		return suite;
