@@ -81,10 +81,11 @@ static int submit(pp_map *map, struct pp__batch *batch, bool block, const void *
 {
 	pp_task_options o = options_for(map, block);
 	struct pp__chunk_head *head = (struct pp__chunk_head *)(void *)batch->pack.bytes;
-	const struct pp__chunk_item *only = (const void *)(head + 1);
+	const struct pp__chunk_item *only;
 
 	if (batch->pack.used == sizeof *head)
 		return pp_submit_with(map->executor, &o, map->fn, data, size, future);
+	only = (const void *)(head + 1);
 	if (batch->count == 1)
 		return pp_submit_with(map->executor, &o, map->fn, only->bytes, only->size, future);
 	*head = (struct pp__chunk_head){ .fn = map->fn, .room = room_for(map, batch->count), .count = batch->count };
