@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include "support.h"
 
@@ -231,6 +232,35 @@ START_TEST(left_child_dies_with_worker)
 }
 END_TEST
 
+/* A child of the task calls exit(3), which runs what the worker has registered for its own end. */
+static int task_child_exits(pp_task *task, const void *data, size_t size)
+{
+	int status = -1;
+	pid_t pid = fork();
+
+	(void)data;
+	(void)size;
+	if (pid == 0)
+		exit(5);
+	waitpid(pid, &status, 0);
+	return pp_return(task, &status, sizeof status);
+}
+
+START_TEST(exit_of_child_is_its_own)
+{
+	pp_executor *ex = support_executor(1);
+	pp_future *future = support_submit(ex, task_child_exits, NULL, 0);
+	int status;
+
+	support_assert_kind(future, PP_RETURNED);
+	memcpy(&status, support_outcome(future)->data, sizeof status);
+	ck_assert(WIFEXITED(status));
+	ck_assert_int_eq(WEXITSTATUS(status), 5);
+	pp_future_free(future);
+	pp_executor_free(ex);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("crash_left");
@@ -241,6 +271,7 @@ static Suite *make_suite(void)
 	tcase_add_loop_test(threads, result_published_then_exit, 0, WAYS);
 	tcase_add_loop_test(threads, result_unread_then_exit, 0, WAYS);
 	tcase_add_test(children, left_child_dies_with_worker);
+	tcase_add_test(children, exit_of_child_is_its_own);
 	return suite;
 }
 

@@ -266,6 +266,11 @@ START_TEST(units_forged_claims)
 	ck_assert(!pp__units_are_owned(&segment.shared, 1, 1, 0, 300));
 	ck_assert(!pp__units_are_owned(&segment.shared, 1, 1, UINT64_MAX, 300));
 	ck_assert(!pp__units_are_owned(&segment.shared, 1, 1, (UINT64_C(1) << 32) | UINT32_MAX, 300));
+	/* The hint at how many were ever used is forged too. */
+	atomic_store(&segment.shared.control->units_used[0], UINT32_MAX);
+	atomic_store(&segment.shared.control->units_used[1], UINT32_MAX);
+	ck_assert(!pp__units_are_owned(&segment.shared, 1, 1, UINT64_MAX, 300));
+	ck_assert(!pp__units_are_owned(&segment.shared, 1, 1, (UINT64_C(1) << 32) | UINT32_MAX, 300));
 	pp__units_release(&segment.shared, 1, 1, UINT64_MAX);
 	pp__segment_destroy(&segment);
 }

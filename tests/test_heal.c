@@ -354,6 +354,31 @@ START_TEST(mutex_garbled_supervisor_lives)
 }
 END_TEST
 
+/* What still knows a task that was there before, a late stop or an entry of a stack, does not mean the one that is now. */
+START_TEST(slot_used_again_is_another)
+{
+	struct forgery f;
+	pp_executor *ex = forgery_begin(&f, 1);
+	pp_future *future = support_submit(ex, task_nothing, NULL, 0);
+	uint32_t slot = future->slot, generation = future->generation;
+	uint64_t stopped = 0;
+
+	do {
+		support_assert_kind(future, PP_RETURNED);
+		pp_future_free(future);
+		future = support_submit(ex, task_gate, &f.gate, sizeof f.gate);
+		gate_await(&f.gate, 1);
+		if (future->slot == slot)
+			stopped = pp__slot_stop_kill(ex->segment.shared.cells + slot, generation);
+		gate_open(&f.gate, 1);
+	} while (future->slot != slot);
+	support_assert_kind(future, PP_RETURNED);
+	ck_assert(!stopped);
+	pp_future_free(future);
+	forgery_end(&f, ex);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("heal");
@@ -368,6 +393,7 @@ static Suite *make_suite(void)
 	tcase_add_test(heal, sleeper_out_of_map_roused);
 	tcase_add_test(heal, kill_of_garbled_word);
 	tcase_add_test(heal, mutex_garbled_supervisor_lives);
+	tcase_add_test(heal, slot_used_again_is_another);
 	return suite;
 }
 

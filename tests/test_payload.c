@@ -297,6 +297,28 @@ START_TEST(crash_big_data_in_place)
 }
 END_TEST
 
+/* One that was looked at keeps its room until it is freed, however many others come and go. */
+START_TEST(looked_at_keeps_its_room)
+{
+	const size_t size = 5000;
+	unsigned char *bytes = malloc(size), *others = calloc(1, size);
+	pp_future *kept, *future;
+
+	fill(bytes, size);
+	kept = support_submit(ex, task_echo, bytes, size);
+	ck_assert_uint_eq(support_outcome(kept)->size, size);
+	for (int i = 0; i < 20; i++) {
+		future = support_submit(ex, task_echo, others, size);
+		support_assert_kind(future, PP_RETURNED);
+		pp_future_free(future);
+	}
+	ck_assert(is_filled(support_outcome(kept)->data, size));
+	pp_future_free(kept);
+	free(bytes);
+	free(others);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("payload");
@@ -311,6 +333,7 @@ static Suite *make_suite(void)
 	tcase_add_test(place, in_place_last_call_wins);
 	tcase_add_test(place, in_place_misused);
 	tcase_add_test(place, in_place_in_initializer);
+	tcase_add_test(place, looked_at_keeps_its_room);
 	tcase_add_checked_fixture(crash, set_up, tear_down);
 	tcase_add_test(crash, crash_big_data_in_place);
 	return suite;
