@@ -273,6 +273,8 @@ static void free_slowly(pp_future *future)
 		if (!future->armed)
 			pp__arm(future);
 		recycle = !future->armed || future->announced;
+		if (!recycle && pp__is_lost(future))
+			pp__end_lost(future);    /* which recycles it */
 	}
 	pthread_mutex_unlock(&pp__lock);
 	if (recycle)
