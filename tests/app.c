@@ -63,6 +63,18 @@ void app_failed(const char *file, int line, const char *what)
 	_exit(1);
 }
 
+void app_check_task(pp_executor *ex, pp_fn *fn, const void *data, size_t size, int kind)
+{
+	const pp_outcome *outcome;
+	pp_future *future;
+
+	APP_CHECK(pp_submit(ex, fn, data, size, &future) == 0);
+	APP_CHECK(pp_future_result(future, SUPPORT_GUARD_MS, &outcome) == 0);
+	APP_CHECK(outcome->kind == kind);
+	APP_CHECK(kind != PP_RETURNED || (outcome->size == size && memcmp(outcome->data, data, size) == 0));
+	pp_future_free(future);
+}
+
 /* What has been reported so far. Its children may hold the pipe, so its end is not waited for. */
 static void read_report(struct app *app, char *text, size_t size)
 {

@@ -10,6 +10,7 @@
 #ifndef TESTS_APP_H
 #define TESTS_APP_H
 
+#include <procpool.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
@@ -25,6 +26,8 @@ void app_ready(void);
 int  app_stay(void);                             /* is ready, and never returns */
 #define APP_CHECK(expr) ((expr) ? (void)0 : app_failed(__FILE__, __LINE__, #expr))
 _Noreturn void app_failed(const char *file, int line, const char *what);
+/* Runs a task to its end, which must be of this kind, and where it returns it must return its argument. */
+void app_check_task(pp_executor *ex, pp_fn *fn, const void *data, size_t size, int kind);
 
 /* In the test. Each asserts, with the application's report, when it does not come to that within the guard. */
 void app_await_ready(struct app *app);

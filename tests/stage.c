@@ -2,6 +2,7 @@
 /* See stage.h. */
 #include "stage.h"
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -194,4 +195,31 @@ int64_t now_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+void count_call(pp_future *future, void *counter)
+{
+	(void)future;
+	++*(atomic_int *)counter;
+}
+
+bool fd_is_readable(pp_executor *ex, int64_t timeout_ms)
+{
+	struct pollfd fd = { .fd = pp_executor_fd(ex), .events = POLLIN };
+
+	ck_assert_int_ge(fd.fd, 0);
+	return poll(&fd, 1, (int)timeout_ms) == 1;
+}
+
+void dispatch_until(pp_executor *ex, int wanted)
+{
+	int ran;
+
+	while (wanted > 0) {
+		ck_assert_msg(fd_is_readable(ex, SUPPORT_GUARD_MS), "%d callbacks never came", wanted);
+		ran = pp_executor_dispatch(ex, 0);
+		ck_assert_int_ge(ran, 0);
+		wanted -= ran;
+	}
+	ck_assert_int_eq(wanted, 0);
 }

@@ -53,4 +53,11 @@ void until_count(atomic_int *counter, int value, const char *what);
 
 int64_t now_ms(void);
 
+/* A callback that adds one to an atomic_int. */
+void count_call(pp_future *future, void *counter);
+
+/* Self-dispatch by the book: sleeps on the descriptor, dispatches, until so many callbacks have run. */
+bool fd_is_readable(pp_executor *ex, int64_t timeout_ms);
+void dispatch_until(pp_executor *ex, int wanted);
+
 #endif

@@ -165,6 +165,27 @@ pp_future *support_submit(pp_executor *executor, pp_fn *fn, const void *data, si
 	return future;
 }
 
+pp_future *support_submit_named(pp_executor *executor, const char *name, pp_fn *fn, const void *data, size_t size)
+{
+	pp_task_options options = PP_TASK_OPTIONS_INIT;
+	pp_future *future;
+
+	options.name = name;
+	ck_assert_int_eq(pp_submit_with(executor, &options, fn, data, size, &future), 0);
+	return future;
+}
+
+pid_t support_run_for_pid(pp_executor *executor)
+{
+	pp_future *future = support_submit(executor, task_pid, NULL, 0);
+	pid_t pid;
+
+	support_assert_kind(future, PP_RETURNED);
+	memcpy(&pid, support_outcome(future)->data, sizeof pid);
+	pp_future_free(future);
+	return pid;
+}
+
 const pp_outcome *support_outcome(pp_future *future)
 {
 	const pp_outcome *outcome;

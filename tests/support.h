@@ -42,6 +42,8 @@ pp_executor *support_executor(int n);
 pp_options support_options(int n);
 pp_executor *support_create(const pp_options *options);
 pp_future *support_submit(pp_executor *executor, pp_fn *fn, const void *data, size_t size);
+pp_future *support_submit_named(pp_executor *executor, const char *name, pp_fn *fn, const void *data, size_t size);
+pid_t support_run_for_pid(pp_executor *executor);        /* runs a task: in which worker it did */
 /* Waits at most the guard for the outcome, and asserts that it is there. */
 const pp_outcome *support_outcome(pp_future *future);
 /* Asserts that the future returned exactly these bytes. */
@@ -84,5 +86,8 @@ int task_die(pp_task *task, const void *data, size_t size);
  * the workers of an executor, found through /proc. Returns how many. */
 size_t support_pool_processes(pid_t *pids, size_t n);
 pid_t support_supervisor(void);          /* of the only executor; asserts that there is one */
+
+/* How much memory the only executor's segment has; -1: the kernel does not let us look. */
+int64_t support_shared_bytes(void);
 
 #endif

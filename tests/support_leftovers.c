@@ -199,3 +199,25 @@ void leftovers_check(void)
 	ck_assert_int_le(after.files, before.files);
 	close(MARK_FD);
 }
+
+int64_t support_shared_bytes(void)
+{
+	FILE *maps = fopen("/proc/self/maps", "r");
+	char line[512], path[128];
+	unsigned long from, to;
+	int64_t bytes = -1;
+	struct stat st;
+
+	while (maps && fgets(line, sizeof line, maps)) {
+		if (!strstr(line, "/dev/shm/") && !strstr(line, "/memfd:procpool"))
+			continue;
+		if (sscanf(line, "%lx-%lx", &from, &to) != 2)
+			continue;
+		snprintf(path, sizeof path, "/proc/self/map_files/%lx-%lx", from, to);
+		if (stat(path, &st) == 0)
+			bytes = (int64_t)st.st_blocks * 512;
+	}
+	if (maps)
+		fclose(maps);
+	return bytes;
+}

@@ -17,12 +17,6 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*
 	return no_threads ? EAGAIN : real(thread, attributes, fn, context);
 }
 
-static void count(pp_future *future, void *counter)
-{
-	(void)future;
-	++*(atomic_int *)counter;
-}
-
 START_TEST(callback_thread_cannot_start)
 {
 	atomic_int calls = 0;
@@ -33,11 +27,11 @@ START_TEST(callback_thread_cannot_start)
 	done = stage_submit(&stage, "");
 	ck_assert(pp_future_cancel(done));
 	no_threads = true;
-	ck_assert_int_eq(pp_future_add_done_callback(stage.running, count, &calls), -EAGAIN);
-	ck_assert_int_eq(pp_future_add_done_callback(done, count, &calls), 0);   /* needs no thread */
+	ck_assert_int_eq(pp_future_add_done_callback(stage.running, count_call, &calls), -EAGAIN);
+	ck_assert_int_eq(pp_future_add_done_callback(done, count_call, &calls), 0);   /* needs no thread */
 	ck_assert_int_eq(calls, 1);
 	no_threads = false;
-	ck_assert_int_eq(pp_future_add_done_callback(stage.running, count, &calls), 0);
+	ck_assert_int_eq(pp_future_add_done_callback(stage.running, count_call, &calls), 0);
 	stage_let_go(&stage);
 	until_count(&calls, 2, "the callback that was added");
 	pp_future_free(done);
@@ -255,7 +249,7 @@ static int make_calls(pp_executor *ex, pp_future *future)
 	if (pp_as_completed(&other, 1, SUPPORT_GUARD_MS, &walk) < 0 || pp_walk_next(walk, &next) != 1)
 		return 4;
 	pp_walk_free(walk);
-	if (pp_future_add_done_callback(other, count, &calls) < 0 || calls != 1)
+	if (pp_future_add_done_callback(other, count_call, &calls) < 0 || calls != 1)
 		return 5;
 	if (pp_future_cancel(future) || pp_future_kill(future) < 0 || pp_executor_workers(ex, NULL, 0) < 1)
 		return 6;

@@ -20,17 +20,6 @@ static pp_future *submit_death(pp_executor *ex, int how)
 	return support_submit(ex, task_die, &how, sizeof how);
 }
 
-static pid_t run_for_pid(pp_executor *ex)
-{
-	pp_future *future = support_submit(ex, task_pid, NULL, 0);
-	pid_t pid;
-
-	support_assert_kind(future, PP_RETURNED);
-	memcpy(&pid, support_outcome(future)->data, sizeof pid);
-	pp_future_free(future);
-	return pid;
-}
-
 /* ---- crash_big_data */
 
 static void fill(unsigned char *bytes, unsigned seed)
@@ -103,29 +92,6 @@ static void assert_big_works(pp_executor *ex, unsigned char *expected, unsigned 
 	pp_future_free(future);
 }
 
-/* How much memory the only executor's segment has; 0 where the kernel does not let us look. */
-static uint64_t segment_bytes(void)
-{
-	FILE *maps = fopen("/proc/self/maps", "r");
-	char line[512], path[128];
-	unsigned long from, to;
-	struct stat st;
-	uint64_t bytes = 0;
-
-	while (maps && fgets(line, sizeof line, maps)) {
-		if (!strstr(line, "/dev/shm/") && !strstr(line, "/memfd:procpool"))
-			continue;
-		if (sscanf(line, "%lx-%lx", &from, &to) != 2)
-			continue;
-		snprintf(path, sizeof path, "/proc/self/map_files/%lx-%lx", from, to);
-		if (stat(path, &st) == 0)
-			bytes = (uint64_t)st.st_blocks * 512;
-	}
-	if (maps)
-		fclose(maps);
-	return bytes;
-}
-
 static void die_with_big(pp_executor *ex, struct big *big)
 {
 	pp_future *future = support_submit(ex, task_big_for_ever, big, sizeof *big);
@@ -157,7 +123,7 @@ START_TEST(crash_big_data)
 		die_with_big(ex, &big);
 		assert_big_works(ex, expected, (unsigned)i);
 		/* One of the living, one of the dead, one of a dead that is not confirmed to be so; and what else there is. */
-		ck_assert_uint_lt(segment_bytes(), 4 * BIG);
+		ck_assert_int_lt(support_shared_bytes(), (int64_t)(4 * BIG));
 	}
 	pp_executor_free(ex);
 	gate_destroy(&big.gate);
@@ -220,13 +186,13 @@ START_TEST(crash_in_initializer_then_luck)
 	struct unlucky unlucky = { .crashes = 2, .how = DIE_SEGV };
 	pp_executor *ex = unlucky_executor(&unlucky, 3);
 
-	ck_assert_int_ne(run_for_pid(ex), 0);
+	ck_assert_int_ne(support_run_for_pid(ex), 0);
 	ck_assert_int_eq(__atomic_load_n(unlucky.counter, __ATOMIC_SEQ_CST), 3);
 	for (int i = 0; i < 5; i++) {
 		pp_future *future = submit_death(ex, DIE_KILL);
 		support_assert_kind(future, PP_CRASHED);
 		pp_future_free(future);
-		ck_assert_int_ne(run_for_pid(ex), 0);
+		ck_assert_int_ne(support_run_for_pid(ex), 0);
 	}
 	ck_assert_ptr_null(pp_executor_broken(ex));
 	pp_executor_free(ex);
@@ -361,7 +327,7 @@ START_TEST(crash_beside_busy_cpu)
 		ck_assert_int_eq(support_outcome(futures[i])->signal, i % 2 ? SIGSEGV : 0);
 		pp_future_free(futures[i]);
 	}
-	ck_assert_int_ne(run_for_pid(ex), 0);
+	ck_assert_int_ne(support_run_for_pid(ex), 0);
 	ck_assert_ptr_null(pp_executor_broken(ex));
 	hogs_stop(hogs);
 	pp_executor_free(ex);

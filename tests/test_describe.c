@@ -4,16 +4,6 @@
 #include <string.h>
 #include "stage.h"
 
-static pp_future *submit_named(pp_executor *ex, const char *name, pp_fn *fn, const void *data, size_t size)
-{
-	pp_task_options options = PP_TASK_OPTIONS_INIT;
-	pp_future *future;
-
-	options.name = name;
-	ck_assert_int_eq(pp_submit_with(ex, &options, fn, data, size, &future), 0);
-	return future;
-}
-
 static void assert_one_line(const char *text)
 {
 	ck_assert_ptr_nonnull(text);
@@ -58,17 +48,17 @@ START_TEST(outcome_describe)
 	pp_future *cancelled;
 
 	stage_make(&stage, 0);
-	cancelled = submit_named(stage.ex, "idle", task_nothing, NULL, 0);
+	cancelled = support_submit_named(stage.ex, "idle", task_nothing, NULL, 0);
 	ck_assert(pp_future_cancel(cancelled));
 	assert_described(cancelled, WORDS("idle", "cancelled"));
 	stage_let_go(&stage);
-	assert_described(submit_named(stage.ex, "good", task_echo, "12345", 5), WORDS("good", "returned", "5"));
-	assert_described(submit_named(stage.ex, "bad", task_raise, NULL, 0),
+	assert_described(support_submit_named(stage.ex, "good", task_echo, "12345", 5), WORDS("good", "returned", "5"));
+	assert_described(support_submit_named(stage.ex, "bad", task_raise, NULL, 0),
 	                 WORDS("bad", "raised", "7", "raised on purpose"));
 	assert_described(support_submit(stage.ex, task_raise_lines, NULL, 0), WORDS("raised", "5", "two", "lines"));
-	assert_described(submit_named(stage.ex, "ugly", task_die, &segv, sizeof segv),
+	assert_described(support_submit_named(stage.ex, "ugly", task_die, &segv, sizeof segv),
 	                 WORDS("ugly", "crashed", "SIGSEGV"));
-	assert_described(submit_named(stage.ex, "gone", task_die, &exits, sizeof exits),
+	assert_described(support_submit_named(stage.ex, "gone", task_die, &exits, sizeof exits),
 	                 WORDS("gone", "exited", "99"));
 	stage_free(&stage);
 	ck_assert_int_eq(pp_outcome_describe(NULL, NULL, 0), -EINVAL);

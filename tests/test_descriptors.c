@@ -21,18 +21,6 @@
 #define FILES 64
 #define TEXT "the application's own file\n"
 
-static void check_task(pp_executor *ex, pp_fn *fn, const void *data, size_t size, int kind)
-{
-	const pp_outcome *outcome;
-	pp_future *future;
-
-	APP_CHECK(pp_submit(ex, fn, data, size, &future) == 0);
-	APP_CHECK(pp_future_result(future, SUPPORT_GUARD_MS, &outcome) == 0);
-	APP_CHECK(outcome->kind == kind);
-	APP_CHECK(kind != PP_RETURNED || (outcome->size == size && memcmp(outcome->data, data, size) == 0));
-	pp_future_free(future);
-}
-
 static void open_own_files(int *fds)
 {
 	for (int i = 0; i < FILES; i++) {
@@ -64,13 +52,13 @@ static void use_hard(pp_executor *ex)
 	int how = DIE_KILL;
 
 	for (int i = 0; i < 5; i++) {
-		check_task(ex, task_echo, "small", 5, PP_RETURNED);
-		check_task(ex, task_echo, bytes, 3000000, PP_RETURNED);
-		check_task(ex, task_die, &how, sizeof how, PP_CRASHED);
+		app_check_task(ex, task_echo, "small", 5, PP_RETURNED);
+		app_check_task(ex, task_echo, bytes, 3000000, PP_RETURNED);
+		app_check_task(ex, task_die, &how, sizeof how, PP_CRASHED);
 	}
 	for (int i = 0; i < 10000; i++)          /* more slots than there were */
 		APP_CHECK(pp_submit(ex, task_echo, bytes, 500, NULL) == 0);
-	check_task(ex, task_echo, "last", 4, PP_RETURNED);
+	app_check_task(ex, task_echo, "last", 4, PP_RETURNED);
 	free(bytes);
 }
 
@@ -89,7 +77,7 @@ static void check_pass_is_closed(pp_executor *ex, const int *fds)
 	task.fds = fds;
 	task.fd_count = 1;
 	APP_CHECK(pp_submit_with(ex, &task, task_nothing, NULL, 0, &future) == -ENOTCONN && !future);
-	check_task(ex, task_echo, "without", 7, PP_RETURNED);
+	app_check_task(ex, task_echo, "without", 7, PP_RETURNED);
 }
 
 static int app_closes_all(void *flags)
@@ -102,7 +90,7 @@ static int app_closes_all(void *flags)
 	options.max_workers = 2;
 	options.flags = *(unsigned *)flags;
 	APP_CHECK(pp_executor_create(&ex, &options) == 0);
-	check_task(ex, task_echo, "before", 6, PP_RETURNED);
+	app_check_task(ex, task_echo, "before", 6, PP_RETURNED);
 	closefrom(3);
 	open_own_files(fds);
 	use_hard(ex);
@@ -162,7 +150,7 @@ static int create_with(int left, unsigned flags)
 	before = count_open();
 	rc = pp_executor_create(&ex, &options);
 	if (rc == 0) {
-		check_task(ex, task_echo, "x", 1, PP_RETURNED);
+		app_check_task(ex, task_echo, "x", 1, PP_RETURNED);
 		pp_executor_free(ex);
 	} else {
 		APP_CHECK(ex == NULL);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Section 2 of the contract: self-dispatch. What makes the descriptor readable is in test_fd.c. */
+/* Section 2 of the contract: self-dispatch. What makes the descriptor fd_is_readable is in test_fd.c. */
 #include <dirent.h>
 #include <errno.h>
 #include <poll.h>
@@ -19,28 +19,6 @@ static void see(pp_future *future, void *seen_)
 	seen->calls++;
 }
 
-static bool readable(pp_executor *ex, int64_t timeout_ms)
-{
-	struct pollfd fd = { .fd = pp_executor_fd(ex), .events = POLLIN };
-
-	ck_assert_int_ge(fd.fd, 0);
-	return poll(&fd, 1, (int)timeout_ms) == 1;
-}
-
-/* By the book: sleeps on the descriptor, dispatches, until so many callbacks have run. */
-static void dispatch_until(pp_executor *ex, int wanted)
-{
-	int ran;
-
-	while (wanted > 0) {
-		ck_assert_msg(readable(ex, SUPPORT_GUARD_MS), "%d callbacks never came", wanted);
-		ran = pp_executor_dispatch(ex, 0);
-		ck_assert_int_ge(ran, 0);
-		wanted -= ran;
-	}
-	ck_assert_int_eq(wanted, 0);
-}
-
 START_TEST(fd_readable_then_dispatch)
 {
 	struct seen seen = { .calls = 0 };
@@ -51,12 +29,12 @@ START_TEST(fd_readable_then_dispatch)
 		pp_future *future = stage_submit(&stage, "");
 		ck_assert_int_eq(pp_future_add_done_callback(future, see, &seen), 0);
 		if (i == 1) {
-			ck_assert(!readable(stage.ex, 0));
+			ck_assert(!fd_is_readable(stage.ex, 0));
 			ck_assert_int_eq(pp_executor_dispatch(stage.ex, 0), 0);
 			stage_let_go(&stage);
 		}
-		ck_assert(readable(stage.ex, SUPPORT_GUARD_MS));
-		ck_assert(readable(stage.ex, 0));                /* level triggered */
+		ck_assert(fd_is_readable(stage.ex, SUPPORT_GUARD_MS));
+		ck_assert(fd_is_readable(stage.ex, 0));                /* level triggered */
 		ck_assert_int_eq(seen.calls, i - 1);             /* in dispatch only */
 		ck_assert(pp_future_done(future));
 		ck_assert_int_eq(pp_executor_dispatch(stage.ex, 0), 1);
@@ -82,7 +60,7 @@ START_TEST(self_dispatch_cancel)
 		ck_assert_int_eq(pp_future_add_done_callback(future, see, &seen[i]), 0);
 	ck_assert(pp_future_cancel(future));
 	ck_assert_int_eq(seen[0].calls + seen[1].calls, 0);
-	ck_assert(readable(stage.ex, SUPPORT_GUARD_MS));
+	ck_assert(fd_is_readable(stage.ex, SUPPORT_GUARD_MS));
 	ck_assert_int_eq(pp_executor_dispatch(stage.ex, 0), 2);
 	ck_assert_int_eq(seen[0].calls, 1);
 	ck_assert_int_eq(seen[1].calls, 1);
@@ -162,9 +140,9 @@ START_TEST(dispatch_max)
 	make_ten_wait(&stage, &seen);
 	ck_assert_int_eq(pp_executor_dispatch(stage.ex, 3), 3);
 	ck_assert_int_eq(seen.calls, 3);
-	ck_assert(readable(stage.ex, SUPPORT_GUARD_MS));         /* some still wait */
+	ck_assert(fd_is_readable(stage.ex, SUPPORT_GUARD_MS));         /* some still wait */
 	ck_assert_int_eq(pp_executor_dispatch(stage.ex, 1), 1);
-	ck_assert(readable(stage.ex, SUPPORT_GUARD_MS));
+	ck_assert(fd_is_readable(stage.ex, SUPPORT_GUARD_MS));
 	ck_assert_int_eq(pp_executor_dispatch(stage.ex, UINT32_MAX), 6);
 	ck_assert_int_eq(seen.calls, 10);
 	ck_assert_int_eq(pp_executor_dispatch(stage.ex, 3), 0);
@@ -307,7 +285,7 @@ START_TEST(self_dispatch_shutdown_runs_late_callbacks)
 	late.ex = shutter.ex = stage.ex;
 	ck_assert_int_eq(pp_future_add_done_callback(stage.running, add_late, &late), 0);
 	stage_let_go(&stage);
-	ck_assert(readable(stage.ex, SUPPORT_GUARD_MS));
+	ck_assert(fd_is_readable(stage.ex, SUPPORT_GUARD_MS));
 	sleeper_start(&dispatcher, dispatch_once, &late);
 	until_count(&late.arrived, 1, "the callback");
 	sleeper_start(&shutter_thread, shut_down, &shutter);

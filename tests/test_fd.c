@@ -11,36 +11,9 @@
 #include <unistd.h>
 #include "stage.h"
 
-static void count(pp_future *future, void *counter)
-{
-	(void)future;
-	++*(atomic_int *)counter;
-}
-
-static bool readable(pp_executor *ex, int64_t timeout_ms)
-{
-	struct pollfd fd = { .fd = pp_executor_fd(ex), .events = POLLIN };
-
-	return poll(&fd, 1, (int)timeout_ms) == 1;
-}
-
-/* Sleeps on the descriptor and dispatches, until so many have run. */
-static void dispatch_until(pp_executor *ex, int wanted)
-{
-	int ran;
-
-	while (wanted > 0) {
-		ck_assert_msg(readable(ex, SUPPORT_GUARD_MS), "%d callbacks never came", wanted);
-		ran = pp_executor_dispatch(ex, 0);
-		ck_assert_int_ge(ran, 0);
-		wanted -= ran;
-	}
-	ck_assert_int_eq(wanted, 0);
-}
-
 static bool becomes_silent(void *ex)
 {
-	return !readable(ex, 0);
+	return !fd_is_readable(ex, 0);
 }
 
 /* Neither tasks without callbacks, nor callbacks whose futures are not done, nor those that have run, are news. */
@@ -51,19 +24,19 @@ START_TEST(fd_silent_when_idle)
 	pp_future *waiting;
 
 	stage_make(&stage, PP_SELF_DISPATCH);
-	ck_assert(!readable(stage.ex, 30));
+	ck_assert(!fd_is_readable(stage.ex, 30));
 	waiting = stage_submit(&stage, "");
-	ck_assert_int_eq(pp_future_add_done_callback(waiting, count, &calls), 0);
-	ck_assert(!readable(stage.ex, 30));
+	ck_assert_int_eq(pp_future_add_done_callback(waiting, count_call, &calls), 0);
+	ck_assert(!fd_is_readable(stage.ex, 30));
 	stage_let_go(&stage);
 	dispatch_until(stage.ex, 1);
-	ck_assert(!readable(stage.ex, 0));
+	ck_assert(!fd_is_readable(stage.ex, 0));
 	for (int i = 0; i < 100; i++) {
 		pp_future *future = stage_submit(&stage, "");
 		support_assert_returned(future, "", 0);
 		pp_future_free(future);
 	}
-	ck_assert(!readable(stage.ex, 100));
+	ck_assert(!fd_is_readable(stage.ex, 100));
 	ck_assert_int_eq(calls, 1);
 	pp_future_free(waiting);
 	stage_free(&stage);
@@ -82,16 +55,16 @@ START_TEST(fd_silent_after_a_storm)
 	for (int round = 0; round < 20; round++) {
 		for (int i = 0; i < 100; i++) {
 			pp_future *future = support_submit(ex, task_nothing, NULL, 0);
-			ck_assert_int_eq(pp_future_add_done_callback(future, count, &calls), 0);
+			ck_assert_int_eq(pp_future_add_done_callback(future, count_call, &calls), 0);
 			pp_future_free(future);
 		}
 		dispatch_until(ex, 100);
 	}
 	ck_assert_int_eq(calls, 2000);
-	if (readable(ex, 100))
+	if (fd_is_readable(ex, 100))
 		ck_assert_int_eq(pp_executor_dispatch(ex, 0), 0);
 	support_until(becomes_silent, ex, "silence");
-	ck_assert(!readable(ex, 100));
+	ck_assert(!fd_is_readable(ex, 100));
 	pp_executor_free(ex);
 }
 END_TEST
@@ -110,7 +83,7 @@ START_TEST(fd_after_worker_killed_before_wake)
 	for (int i = 0; i < 200; i++) {
 		pp_future *future = support_submit(ex, task_nothing, NULL, 0);
 		pid_t pid = 0;
-		ck_assert_int_eq(pp_future_add_done_callback(future, count, &calls), 0);
+		ck_assert_int_eq(pp_future_add_done_callback(future, count_call, &calls), 0);
 		for (volatile int spin = 0; spin < i % 50 * 200; spin++)
 			;
 		if (pp_executor_workers(ex, &pid, 1) == 1 && pid > 1)
@@ -136,7 +109,7 @@ START_TEST(fd_after_crash)
 	for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
 		int how = (int)ways[i];
 		pp_future *future = support_submit(stage.ex, task_die, &how, sizeof how);
-		ck_assert_int_eq(pp_future_add_done_callback(future, count, &calls), 0);
+		ck_assert_int_eq(pp_future_add_done_callback(future, count_call, &calls), 0);
 		dispatch_until(stage.ex, 1);
 		ck_assert(support_outcome(future)->kind == PP_CRASHED || support_outcome(future)->kind == PP_EXITED);
 		pp_future_free(future);
@@ -160,18 +133,18 @@ static void assert_fd_tells_broken(bool with_callbacks)
 	stage_make(&stage, PP_SELF_DISPATCH);
 	pending = stage_submit(&stage, "");
 	if (with_callbacks) {
-		ck_assert_int_eq(pp_future_add_done_callback(stage.running, count, &calls), 0);
-		ck_assert_int_eq(pp_future_add_done_callback(pending, count, &calls), 0);
+		ck_assert_int_eq(pp_future_add_done_callback(stage.running, count_call, &calls), 0);
+		ck_assert_int_eq(pp_future_add_done_callback(pending, count_call, &calls), 0);
 	}
-	ck_assert(!readable(stage.ex, 0));
+	ck_assert(!fd_is_readable(stage.ex, 0));
 	ck_assert_int_eq(kill(support_supervisor(), SIGKILL), 0);
 	if (with_callbacks)
 		dispatch_until(stage.ex, 2);
-	ck_assert(readable(stage.ex, SUPPORT_GUARD_MS));
+	ck_assert(fd_is_readable(stage.ex, SUPPORT_GUARD_MS));
 	support_until(is_broken, stage.ex, "a broken pool");     /* the end of a pipe comes before that of its process */
 	for (int i = 0; i < 3; i++) {
 		ck_assert_int_eq(pp_executor_dispatch(stage.ex, 0), 0);
-		ck_assert(readable(stage.ex, SUPPORT_GUARD_MS));
+		ck_assert(fd_is_readable(stage.ex, SUPPORT_GUARD_MS));
 	}
 	support_assert_kind(stage.running, PP_BROKEN);
 	support_assert_kind(pending, PP_BROKEN);
@@ -206,12 +179,12 @@ START_TEST(fd_on_failed_initializer)
 	options.initializer = fail_to_start;
 	ex = support_create(&options);
 	future = support_submit(ex, task_nothing, NULL, 0);
-	ck_assert_int_eq(pp_future_add_done_callback(future, count, &calls), 0);
+	ck_assert_int_eq(pp_future_add_done_callback(future, count_call, &calls), 0);
 	dispatch_until(ex, 1);
 	support_assert_kind(future, PP_BROKEN);
-	ck_assert(readable(ex, SUPPORT_GUARD_MS));
+	ck_assert(fd_is_readable(ex, SUPPORT_GUARD_MS));
 	ck_assert_int_eq(pp_executor_dispatch(ex, 0), 0);
-	ck_assert(readable(ex, SUPPORT_GUARD_MS));
+	ck_assert(fd_is_readable(ex, SUPPORT_GUARD_MS));
 	pp_future_free(future);
 	pp_executor_free(ex);
 }
@@ -258,10 +231,10 @@ START_TEST(fd_drained_by_worker)
 		drain = support_submit(ex, task_drain, &in, sizeof in);
 		for (int i = 0; i < 20; i++) {
 			pp_future *future = support_submit(ex, task_nothing, NULL, 0);
-			ck_assert_int_eq(pp_future_add_done_callback(future, count, &calls), 0);
+			ck_assert_int_eq(pp_future_add_done_callback(future, count_call, &calls), 0);
 			pp_future_free(future);
 		}
-		ck_assert_int_eq(pp_future_add_done_callback(drain, count, &calls), 0);
+		ck_assert_int_eq(pp_future_add_done_callback(drain, count_call, &calls), 0);
 		support_assert_kind(drain, PP_RETURNED);
 		pp_future_free(drain);
 		dispatch_until(ex, 21);
@@ -289,7 +262,7 @@ static int fill(pp_executor *ex, atomic_int *calls)
 
 	support_assert_returned(done, NULL, 0);
 	while (used < room && now_ms() < until) {
-		n += pp_future_add_done_callback(done, count, calls) == 0;
+		n += pp_future_add_done_callback(done, count_call, calls) == 0;
 		if (ioctl(fd, FIONREAD, &used) < 0)
 			break;
 	}
@@ -305,7 +278,7 @@ static void submit_unread(pp_executor *ex, pp_future **futures, atomic_int *call
 	for (int i = 0; i < UNREAD; i++) {
 		pp_fn *fn = i % every ? task_nothing : task_die;
 		wrong += pp_submit(ex, fn, &how, sizeof how, &futures[i]) != 0;
-		wrong += pp_future_add_done_callback(futures[i], count, calls) != 0;
+		wrong += pp_future_add_done_callback(futures[i], count_call, calls) != 0;
 	}
 	ck_assert_int_eq(wrong, 0);
 }

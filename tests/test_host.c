@@ -20,25 +20,13 @@
 #include "app.h"
 #include "support.h"
 
-static void check_task(pp_executor *ex, pp_fn *fn, const void *data, size_t size, int kind)
-{
-	const pp_outcome *outcome;
-	pp_future *future;
-
-	APP_CHECK(pp_submit(ex, fn, data, size, &future) == 0);
-	APP_CHECK(pp_future_result(future, SUPPORT_GUARD_MS, &outcome) == 0);
-	APP_CHECK(outcome->kind == kind);
-	APP_CHECK(kind != PP_RETURNED || (outcome->size == size && memcmp(outcome->data, data, size) == 0));
-	pp_future_free(future);
-}
-
 static void check_deaths(pp_executor *ex, int rounds)
 {
 	static const int ways[] = { DIE_SEGV, DIE_KILL, DIE_EXIT0, DIE_QUICK_EXIT };
 
 	for (int i = 0; i < rounds; i++) {
-		check_task(ex, task_echo, "beside", 6, PP_RETURNED);
-		check_task(ex, task_die, &ways[i % 4], sizeof *ways, i % 4 < 2 ? PP_CRASHED : PP_EXITED);
+		app_check_task(ex, task_echo, "beside", 6, PP_RETURNED);
+		app_check_task(ex, task_die, &ways[i % 4], sizeof *ways, i % 4 < 2 ? PP_CRASHED : PP_EXITED);
 	}
 }
 
@@ -188,7 +176,7 @@ static int app_worker_settings(void *unused)
 	set_all();
 	APP_CHECK(pp_executor_create(&ex, NULL) == 0);
 	for (int i = 0; i < 4; i++) {
-		check_task(ex, task_settings, "x", 1, PP_RETURNED);
+		app_check_task(ex, task_settings, "x", 1, PP_RETURNED);
 		check_deaths(ex, 4);
 	}
 	pp_executor_free(ex);
@@ -222,7 +210,7 @@ static int app_exit_handlers(void *unused)
 	APP_CHECK(pp_executor_create(&ex, &options) == 0);
 	check_deaths(ex, 12);
 	for (int i = 0; i < 20; i++)
-		check_task(ex, task_echo, "x", 1, PP_RETURNED);
+		app_check_task(ex, task_echo, "x", 1, PP_RETURNED);
 	pp_executor_free(ex);
 	APP_CHECK(__atomic_load_n(exit_handlers_run, __ATOMIC_SEQ_CST) == 0);
 	return 0;
@@ -256,7 +244,7 @@ static int app_little_room(void *unused)
 	APP_CHECK(pp_executor_create(&ex, &options) == 0);
 	for (int i = 0; i < 5; i++)
 		for (size_t sent = 0; sent < (size_t)32 << 20; sent += sizes[i] + 10000)
-			check_task(ex, task_echo, bytes, sizes[i], PP_RETURNED);
+			app_check_task(ex, task_echo, bytes, sizes[i], PP_RETURNED);
 	pp_executor_free(ex);
 	return 0;
 }
@@ -301,9 +289,9 @@ static int app_no_spare(void *unused)
 	options.max_workers = 1;
 	APP_CHECK(pp_executor_create(&ex, &options) == 0);
 	check_deaths(ex, 4);
-	check_task(ex, task_echo, "x", 1, PP_RETURNED);
+	app_check_task(ex, task_echo, "x", 1, PP_RETURNED);
 	check_stays_whole(ex);
-	check_task(ex, task_echo, "x", 1, PP_RETURNED);
+	app_check_task(ex, task_echo, "x", 1, PP_RETURNED);
 	pp_executor_free(ex);
 	return 0;
 }

@@ -29,17 +29,6 @@ static void busy_destroy(struct busy *busy)
 	gate_destroy(&busy->gate);
 }
 
-static pid_t run_for_pid(pp_executor *ex)
-{
-	pp_future *future = support_submit(ex, task_pid, NULL, 0);
-	pid_t pid;
-
-	support_assert_kind(future, PP_RETURNED);
-	memcpy(&pid, support_outcome(future)->data, sizeof pid);
-	pp_future_free(future);
-	return pid;
-}
-
 static bool is_among(pid_t pid, const pid_t *pids, int n)
 {
 	for (int i = 0; i < n; i++)
@@ -60,7 +49,7 @@ static void end_all_workers(int signal)
 		ck_assert_int_eq(support_outcome(busy.futures[i])->signal, 0);
 	}
 	for (int i = 0; i < 2 * WORKERS; i++)
-		ck_assert(!is_among(run_for_pid(busy.ex), busy.pids, WORKERS));
+		ck_assert(!is_among(support_run_for_pid(busy.ex), busy.pids, WORKERS));
 	ck_assert_ptr_null(pp_executor_broken(busy.ex));
 	busy_destroy(&busy);
 }
@@ -109,7 +98,7 @@ START_TEST(kill_workers_dead)
 	pp_executor *ex = support_executor(1);
 
 	ck_assert_int_eq(pp_executor_signal(ex, SIGKILL), 0);
-	ck_assert_int_ne(run_for_pid(ex), 0);
+	ck_assert_int_ne(support_run_for_pid(ex), 0);
 	ck_assert_int_eq(pp_executor_shutdown(ex, PP_SHUTDOWN_WAIT, SUPPORT_GUARD_MS), 0);
 	ck_assert_int_eq(pp_executor_signal(ex, SIGKILL), 0);
 	ck_assert_int_eq(pp_executor_signal(ex, SIGTERM), 0);
@@ -120,7 +109,7 @@ START_TEST(kill_workers_dead)
 	for (int i = 0; i < WORKERS; i++)
 		support_assert_kind(busy.futures[i], PP_CRASHED);
 	ck_assert_int_eq(pp_executor_signal(busy.ex, SIGKILL), 0);
-	ck_assert(!is_among(run_for_pid(busy.ex), busy.pids, WORKERS));
+	ck_assert(!is_among(support_run_for_pid(busy.ex), busy.pids, WORKERS));
 	busy_destroy(&busy);
 }
 END_TEST
@@ -143,7 +132,7 @@ START_TEST(kill_workers_keeps_pending)
 			support_assert_returned(pending[i], &i, sizeof i);
 		pp_future_free(pending[i]);
 	}
-	ck_assert_int_ne(run_for_pid(busy.ex), 0);
+	ck_assert_int_ne(support_run_for_pid(busy.ex), 0);
 	busy_destroy(&busy);
 }
 END_TEST
@@ -184,7 +173,7 @@ START_TEST(kill_running)
 	gate_open(&busy.gate, WORKERS - 1);
 	support_assert_returned(busy.futures[0], &busy.gate, sizeof busy.gate);
 	support_assert_returned(busy.futures[2], &busy.gate, sizeof busy.gate);
-	ck_assert_int_ne(run_for_pid(busy.ex), support_outcome(busy.futures[1])->pid);
+	ck_assert_int_ne(support_run_for_pid(busy.ex), support_outcome(busy.futures[1])->pid);
 	busy_destroy(&busy);
 }
 END_TEST
@@ -200,7 +189,7 @@ START_TEST(kill_done_changes_nothing)
 	memcpy(&pid, support_outcome(future)->data, sizeof pid);
 	ck_assert_int_eq(pp_future_kill(future), 0);
 	ck_assert_int_eq(pp_future_kill(failed), 0);
-	ck_assert_int_eq(run_for_pid(ex), pid);
+	ck_assert_int_eq(support_run_for_pid(ex), pid);
 	support_assert_kind(failed, PP_RAISED);
 	support_assert_returned(future, &pid, sizeof pid);
 	pp_future_free(future);

@@ -71,12 +71,6 @@ START_TEST(free_in_callback)
 }
 END_TEST
 
-static void count_pass(pp_future *future, void *counter)
-{
-	(void)future;
-	++*(atomic_int *)counter;
-}
-
 /* The first callback gives the last reference up; the second of the same future still runs. */
 START_TEST(free_in_first_callback_of_two)
 {
@@ -134,7 +128,7 @@ START_TEST(free_running_callback_still_runs)
 	gate_make(&gate);
 	ex = support_executor(1);
 	future = support_submit(ex, task_gate, &gate, sizeof gate);
-	ck_assert_int_eq(pp_future_add_done_callback(future, count_pass, &counter), 0);
+	ck_assert_int_eq(pp_future_add_done_callback(future, count_call, &counter), 0);
 	gate_await(&gate, 1);
 	pp_future_free(future);
 	gate_open(&gate, 1);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What map promises beyond its plain way: what an item sees, large results, no order, arrays, bad sources, memory. */
+/* What map promises beyond its plain way: what an item sees, large results, no order, arrays, bad sources. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -296,35 +296,6 @@ START_TEST(map_in_forked_child)
 }
 END_TEST
 
-static long resident_kib(void)
-{
-	long pages = 0, all;
-	FILE *file = fopen("/proc/self/statm", "r");
-
-	ck_assert_ptr_nonnull(file);
-	ck_assert_int_eq(fscanf(file, "%ld %ld", &all, &pages), 2);
-	fclose(file);
-	return pages * (sysconf(_SC_PAGESIZE) / 1024);
-}
-
-/* A long lazy input takes no more memory at its end than near its start. */
-START_TEST(map_constant_memory)
-{
-	struct numbers numbers = { .n = 300000 };
-	pp_executor *ex = support_executor(2);
-	pp_map *map = map_over(ex, task_echo, &numbers, 0, _i);
-	long before = 0;
-
-	for (int n = 0; n < numbers.n; n++) {
-		ck_assert_int_eq(pp_map_next(map, NULL, NULL), 1);
-		if (n == numbers.n / 10)
-			before = resident_kib();
-	}
-	ck_assert_int_lt(resident_kib(), before + 1024);
-	finish_map(map, 0, ex);
-}
-END_TEST
-
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("map_more");
@@ -338,7 +309,6 @@ static Suite *make_suite(void)
 	tcase_add_test(tcase, map_bad_arguments);
 	tcase_add_loop_test(tcase, map_within_max_pending, 0, 4);
 	tcase_add_test(tcase, map_in_forked_child);
-	tcase_add_loop_test(tcase, map_constant_memory, 0, 2);
 	return suite;
 }
 

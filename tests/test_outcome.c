@@ -17,16 +17,6 @@ static uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
-static pp_future *submit_named(pp_executor *ex, const char *name, pp_fn *fn, const void *data, size_t size)
-{
-	pp_task_options options = PP_TASK_OPTIONS_INIT;
-	pp_future *future;
-
-	options.name = name;
-	ck_assert_int_eq(pp_submit_with(ex, &options, fn, data, size, &future), 0);
-	return future;
-}
-
 /* What does not belong to the kind is empty. */
 static void assert_no_payload(const pp_outcome *o)
 {
@@ -75,7 +65,7 @@ static pid_t only_worker(pp_executor *ex)
 START_TEST(returned_tells)
 {
 	pp_executor *ex = support_executor(1);
-	pp_future *future = submit_named(ex, "echo", task_echo, "bytes", 5);
+	pp_future *future = support_submit_named(ex, "echo", task_echo, "bytes", 5);
 	const pp_outcome *o = support_outcome(future);
 
 	ck_assert_int_eq(o->kind, PP_RETURNED);
@@ -93,7 +83,7 @@ END_TEST
 START_TEST(raised_tells)
 {
 	pp_executor *ex = support_executor(1);
-	pp_future *future = submit_named(ex, "raise", task_raise, NULL, 0);
+	pp_future *future = support_submit_named(ex, "raise", task_raise, NULL, 0);
 	const pp_outcome *o = support_outcome(future);
 
 	ck_assert_int_eq(o->kind, PP_RAISED);
@@ -113,7 +103,7 @@ static const pp_outcome *die_after_gate(struct stage *stage, enum death how, pp_
 {
 	int argument = (int)how;
 
-	*future = submit_named(stage->ex, "die", task_die, &argument, sizeof argument);
+	*future = support_submit_named(stage->ex, "die", task_die, &argument, sizeof argument);
 	*pid = only_worker(stage->ex);
 	stage_let_go(stage);
 	return support_outcome(*future);
@@ -215,7 +205,7 @@ START_TEST(cancelled_tells)
 	pp_future *future;
 
 	stage_make(&stage, 0);
-	future = submit_named(stage.ex, "never", task_echo, "x", 1);
+	future = support_submit_named(stage.ex, "never", task_echo, "x", 1);
 	ck_assert(pp_future_cancel(future));
 	o = support_outcome(future);
 	ck_assert_int_eq(o->kind, PP_CANCELLED);
@@ -248,7 +238,7 @@ START_TEST(broken_tells)
 	pp_future *future, *late;
 
 	stage_make(&stage, 0);
-	future = submit_named(stage.ex, "never", task_echo, "x", 1);
+	future = support_submit_named(stage.ex, "never", task_echo, "x", 1);
 	ck_assert_int_eq(kill(support_supervisor(), SIGKILL), 0);
 	running = support_outcome(stage.running);
 	pending = support_outcome(future);

@@ -13,29 +13,6 @@
 
 #define MIB ((uint64_t)1 << 20)
 
-/* Of the only executor's segment; -1: the kernel does not tell. */
-static int64_t shared_bytes(void)
-{
-	FILE *maps = fopen("/proc/self/maps", "r");
-	unsigned long from, to;
-	char line[512], path[128];
-	int64_t bytes = -1;
-	struct stat st;
-
-	while (maps && fgets(line, sizeof line, maps)) {
-		if (!strstr(line, "/dev/shm/") && !strstr(line, "/memfd:procpool"))
-			continue;
-		if (sscanf(line, "%lx-%lx", &from, &to) != 2)
-			continue;
-		snprintf(path, sizeof path, "/proc/self/map_files/%lx-%lx", from, to);
-		if (stat(path, &st) == 0)
-			bytes = (int64_t)st.st_blocks * 512;
-	}
-	if (maps)
-		fclose(maps);
-	return bytes;
-}
-
 static bool sizes_can_be_seen(void)
 {
 	return geteuid() == 0 && access("/proc/self/map_files", X_OK) == 0;
@@ -105,10 +82,10 @@ START_TEST(mixed_sizes_leave_use_flat)
 	int64_t early;
 
 	use(ex, count / 10);
-	early = shared_bytes();
+	early = support_shared_bytes();
 	use(ex, count);
 	ck_assert_int_ge(early, 0);
-	ck_assert_int_le(shared_bytes(), early + 8 * (int64_t)MIB);      /* what is in flight at once varies */
+	ck_assert_int_le(support_shared_bytes(), early + 8 * (int64_t)MIB);      /* what is in flight at once varies */
 	pp_executor_free(ex);
 }
 END_TEST
@@ -124,7 +101,7 @@ static void assert_most_went_back(int64_t empty, int64_t most)
 
 	ck_assert_int_ge(most - empty, live);
 	ck_assert_int_le((most - empty) * 10, live * 13);
-	ck_assert_int_le(shared_bytes() - empty, (int64_t)(130 * MIB));
+	ck_assert_int_le(support_shared_bytes() - empty, (int64_t)(130 * MIB));
 }
 
 static int task_large(pp_task *task, const void *data, size_t size)
@@ -138,13 +115,13 @@ START_TEST(large_results_go_back)
 {
 	pp_executor *ex = support_executor(1);
 	pp_future *futures[MANY];
-	int64_t empty = shared_bytes(), most;
+	int64_t empty = support_shared_bytes(), most;
 
 	for (int i = 0; i < MANY; i++)
 		futures[i] = support_submit(ex, task_large, NULL, 0);
 	for (int i = 0; i < MANY; i++)
 		support_assert_kind(futures[i], PP_RETURNED);
-	most = shared_bytes();
+	most = support_shared_bytes();
 	for (int i = 0; i < MANY; i++)
 		pp_future_free(futures[i]);
 	assert_most_went_back(empty, most);
@@ -156,11 +133,11 @@ START_TEST(large_blocks_go_back)
 {
 	pp_executor *ex = support_executor(1);
 	pp_block *blocks[MANY];
-	int64_t empty = shared_bytes(), most;
+	int64_t empty = support_shared_bytes(), most;
 
 	for (int i = 0; i < MANY; i++)
 		ck_assert_int_eq(pp_block_create(ex, EACH, _i ? PP_BLOCK_MUTABLE : 0, &blocks[i]), 0);
-	most = shared_bytes();
+	most = support_shared_bytes();
 	for (int i = 0; i < MANY; i++)
 		pp_block_free(blocks[i]);
 	assert_most_went_back(empty, most);

@@ -82,25 +82,12 @@ static uint64_t resident_kib(const char *field)
 	return kib;
 }
 
-/* Of the only executor's segment: what this process has touched of it, or all, where the kernel lets us look. */
+/* Of the only executor's segment: all, or where the kernel does not let us look what this process has touched. */
 static uint64_t shared_bytes(void)
 {
-	FILE *maps = fopen("/proc/self/maps", "r");
-	uint64_t bytes = resident_kib("RssShmem:") * 1024;
-	char line[512], path[128];
-	unsigned long from, to;
-	struct stat st;
+	int64_t bytes = support_shared_bytes();
 
-	while (maps && fgets(line, sizeof line, maps)) {
-		if ((!strstr(line, "/dev/shm/") && !strstr(line, "/memfd:procpool")) || sscanf(line, "%lx-%lx", &from, &to) != 2)
-			continue;
-		snprintf(path, sizeof path, "/proc/self/map_files/%lx-%lx", from, to);
-		if (stat(path, &st) == 0)
-			bytes = (uint64_t)st.st_blocks * 512;
-	}
-	if (maps)
-		fclose(maps);
-	return bytes;
+	return bytes < 0 ? resident_kib("RssShmem:") * 1024 : (uint64_t)bytes;
 }
 
 /* So many futures with results of all sizes; some are cancelled, some freed before they are done. Returns what is wrong. */

@@ -195,17 +195,6 @@ START_TEST(start_all)
 }
 END_TEST
 
-static pid_t run_for_pid(pp_executor *ex)
-{
-	pp_future *future = support_submit(ex, task_pid, NULL, 0);
-	pid_t pid;
-
-	support_assert_kind(future, PP_RETURNED);
-	memcpy(&pid, support_outcome(future)->data, sizeof pid);
-	pp_future_free(future);
-	return pid;
-}
-
 /* One after the other: the first worker is free when the next task comes, because it has published. */
 START_TEST(idle_reuse_one)
 {
@@ -213,9 +202,9 @@ START_TEST(idle_reuse_one)
 	pid_t first;
 
 	ck_assert_int_eq(pp_executor_workers(ex, NULL, 0), 0);
-	first = run_for_pid(ex);
+	first = support_run_for_pid(ex);
 	for (int i = 0; i < 200; i++)
-		ck_assert_int_eq(run_for_pid(ex), first);
+		ck_assert_int_eq(support_run_for_pid(ex), first);
 	ck_assert_int_eq(pp_executor_workers(ex, NULL, 0), 1);
 	pp_executor_free(ex);
 }
@@ -254,10 +243,10 @@ START_TEST(max_tasks)
 	options.max_tasks_per_worker = 3;
 	ex = support_create(&options);
 	for (int worker = 0; worker < 10; worker++) {
-		pid_t pid = run_for_pid(ex);
+		pid_t pid = support_run_for_pid(ex);
 		ck_assert_int_ne(pid, before);
 		for (int i = 1; i < 3; i++)
-			ck_assert_int_eq(run_for_pid(ex), pid);
+			ck_assert_int_eq(support_run_for_pid(ex), pid);
 		before = pid;
 	}
 	pp_executor_free(ex);
@@ -274,7 +263,7 @@ START_TEST(max_tasks_runs_finalizers)
 	options.max_tasks_per_worker = 1;
 	ex = with_hooks(&init, options);
 	for (int i = 0; i < 20; i++)
-		run_for_pid(ex);
+		support_run_for_pid(ex);
 	pp_executor_free(ex);
 	ck_assert_int_ge(load(&init.counters[STARTED]), 20);
 	ck_assert_int_eq(load(&init.counters[FINISHED]), load(&init.counters[STARTED]));
