@@ -3,11 +3,13 @@
  * Blocks and scattered input from their edges: what is refused, what outlives the executor, what many threads do at once.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "app.h"
 #include "support.h"
 
 #define MIB ((size_t)1 << 20)
@@ -255,6 +257,58 @@ START_TEST(blocks_from_many_threads)
 }
 END_TEST
 
+/* ---- read_after_free */
+
+enum { FREED, FREED_MUTABLE, STILL_REFERENCED, CASES };
+struct reader { int what, log; };
+
+/* Reads the last byte of a block after it was freed. */
+static int read_late(void *reader_)
+{
+	struct reader *reader = reader_;
+	pp_executor *ex;
+	volatile char *bytes;
+	pp_block *block;
+
+	dup2(reader->log, STDERR_FILENO);
+	APP_CHECK(pp_executor_create(&ex, NULL) == 0);
+	APP_CHECK(pp_block_create(ex, 1000, reader->what == FREED_MUTABLE ? PP_BLOCK_MUTABLE : 0, &block) == 0);
+	bytes = pp_block_data(block);
+	bytes[999] = 7;
+	if (reader->what == STILL_REFERENCED)
+		pp_block_ref(block);
+	pp_block_free(block);
+	APP_CHECK(bytes[999] == 7);
+	pp_executor_free(ex);
+	return 0;
+}
+
+/* AddressSanitizer tells of it, and of nothing else. */
+START_TEST(read_after_free)
+{
+	char path[] = "/tmp/procpool-block-XXXXXX", text[4096] = "";
+	struct reader reader = { _i, mkstemp(path) };
+	struct app app;
+	int status;
+
+	ck_assert_int_ge(reader.log, 0);
+	unlink(path);
+	fcntl(reader.log, F_SETFL, O_APPEND);
+	app_start(&app, read_late, &reader);
+	status = app_wait(&app);
+	ck_assert_int_ge(pread(reader.log, text, sizeof text - 1, 0), 0);
+	if (_i == STILL_REFERENCED) {
+		ck_assert_int_eq(status, 0);
+		ck_assert_str_eq(text, "");
+	} else {
+		ck_assert_int_ne(status, 0);
+		ck_assert_ptr_nonnull(strstr(text, "use-after-poison"));
+		ck_assert_ptr_nonnull(strstr(text, "read_late"));
+	}
+	close(reader.log);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("block_life");
@@ -265,6 +319,8 @@ static Suite *make_suite(void)
 	tcase_add_test(life, blocks_refused);
 	tcase_add_test(life, blocks_in_child);
 	tcase_add_test(life, blocks_from_many_threads);
+	if (support_sanitized() && app_tests_can_run())
+		tcase_add_loop_test(life, read_after_free, 0, CASES);
 	tcase_add_test(iov, iov_gathered);
 	tcase_add_test(iov, iov_refused);
 	return suite;
