@@ -19,7 +19,7 @@
 #define LARGE        (AHEAD * PER_PAGE)  /* granules */
 #define SMALL_FROM   (16 * LARGE)        /* the largest warm extent that a small request may break up */
 #define LOOKS        8                   /* in a bin whose extents need not all fit */
-#define HOLES        6                   /* one part in so many may be lost to them */
+#define HOLES        8                   /* one part in so many may be lost to them */
 #define SOME         (UINT64_C(1) << 20) /* bytes that are not worth a call */
 #define LATE         1024                /* times that something was given back */
 
