@@ -72,7 +72,7 @@ START_TEST(push_lost_wait_ends)
 }
 END_TEST
 
-static void count_call(pp_future *future, void *count)
+static void count_it(pp_future *future, void *count)
 {
 	(void)future;
 	atomic_fetch_add((atomic_int *)count, 1);
@@ -88,7 +88,7 @@ START_TEST(push_lost_callback_runs)
 	ex = forgery_begin(&f, 1);
 	future = support_submit(ex, task_drop_push, &f, sizeof f);
 	gate_await(&f.gate, 1);
-	ck_assert_int_eq(pp_future_add_done_callback(future, count_call, &calls), 0);
+	ck_assert_int_eq(pp_future_add_done_callback(future, count_it, &calls), 0);
 	gate_open(&f.gate, 1);
 	until_count(&calls, 1, "the callback has run");
 	pp_future_free(future);
@@ -168,7 +168,7 @@ START_TEST(request_dies_with_its_taker)
 	fd.fd = pp_executor_fd(ex);
 	waited = support_submit(ex, task_gate, &f.gate, sizeof f.gate);
 	gate_await(&f.gate, 1);
-	ck_assert_int_eq(pp_future_add_done_callback(waited, count_call, &calls), 0);
+	ck_assert_int_eq(pp_future_add_done_callback(waited, count_it, &calls), 0);
 	pp_executor_dispatch(ex, 0);
 	f.shared = ex->segment.shared;
 	taker = support_submit(ex, task_take_request_and_die, &f, sizeof f);
