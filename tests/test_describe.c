@@ -70,7 +70,7 @@ START_TEST(kind_name)
 	static const struct { int kind; const char *name; } kinds[] = {
 		{ PP_RETURNED, "returned" }, { PP_RAISED, "raised" }, { PP_CRASHED, "crashed" },
 		{ PP_EXITED, "exited" }, { PP_KILLED, "killed" }, { PP_CANCELLED, "cancelled" }, { PP_BROKEN, "broken" }, { 0, "unknown" },
-		{ 5, "unknown" }, { 7, "unknown" }, { 10, "unknown" }, { -1, "unknown" }, { INT32_MAX, "unknown" } };
+		{ PP_TIMED_OUT, "timed out" }, { PP_MEMORY, "memory" }, { 10, "unknown" }, { -1, "unknown" }, { INT32_MAX, "unknown" } };
 
 	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
 		ck_assert_str_eq(pp_kind_name(kinds[i].kind), kinds[i].name);
