@@ -210,7 +210,6 @@ static int start(struct pp__supervisor *s, const struct pp__boot *boot)
 		return rc;
 	c = s->shared->control;
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
-	pp__oom_begin(&s->oom);
 	prctl(PR_SET_NAME, "procpool");
 	pp__oom_raise(PP__OOM_SUPERVISOR, -1000);
 	/* What the application had in its buffers is the application's to print. */
@@ -234,6 +233,7 @@ int pp__supervisor_main(const struct pp__boot *boot)
 	if (write(boot->hello_fd, &hello, sizeof hello) != (ssize_t)sizeof hello || hello.error < 0)
 		return 1;
 	close(boot->hello_fd);
+	pp__oom_begin(&s.oom);           /* reads some files of /proc: create does not wait for that */
 	for (;;) {
 		look_around(&s);
 		if (is_finished(&s))
