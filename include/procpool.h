@@ -609,7 +609,8 @@ extern "C" {
  * worker. max_tasks_per_worker counts a chunk as one task.
  *
  * options may be NULL. The map must be freed before the executor. *map is NULL after a failure.
- * 0; -EINVAL (NULL, bad options, chunk or buffer above SIZE_MAX / 2); -EFAULT (fn, as in pp_submit); -ENOMEM, -ENOSPC
+ * 0; -EINVAL (NULL, bad options, chunk or buffer above SIZE_MAX / 2, chunk above 1 where tasks have a timeout, a deadline
+ * or retries, be it by default of the executor); -EFAULT (fn, as in pp_submit); -ENOMEM, -ENOSPC
  * (for the first task); -ESHUTDOWN; -EPIPE; -ECHILD. An error of the source comes from pp_map_next, in its place.
  */
 PP_CHECK PP_API int pp_map_create(pp_executor *executor, const pp_map_options *options, pp_fn *fn,

@@ -72,8 +72,7 @@ static inline bool pp__state_runs(enum pp__state state) { return state >= PP__RU
 /* In user code, and may not. */
 static inline bool pp__state_stops(enum pp__state state) { return state >= PP__STOP_KILL && state <= PP__STOP_MEMORY; }
 
-/* Its worker went with it; also a task that was stopped, once that worker is gone. */
-/* The owner went with it; but for what timed out before it started. */
+/* Its worker went with it; also a task that was stopped, once that worker is gone. But for what timed out before it started. */
 static inline bool pp__state_is_death(enum pp__state state) { return state >= PP__DIED && state <= PP__MEMORY; }
 
 /* Spreads every bit over all of them. */

@@ -94,6 +94,8 @@ static void assert_attempts(const pp_outcome *o, unsigned last, enum end end)
 		ck_assert_int_gt(o->pid, 0);
 		if (end == CRASH || end == KILL)
 			ck_assert_int_eq(o->signal, end == CRASH ? SIGABRT : SIGKILL);
+		if (end == CRASH)
+			ck_assert_int_eq(o->signal_code, SI_TKILL);      /* which only its handler knew */
 		if (end == EXIT || end == RAISE)
 			ck_assert_int_eq(o->code, end == EXIT ? 7 : 42);
 	}
@@ -265,6 +267,29 @@ START_TEST(nothing_is_kept)
 }
 END_TEST
 
+/* A word that says that an attempt failed, of a task that has no other: nobody would ever end it. */
+START_TEST(forged_failure_is_ended)
+{
+	struct scene scene;
+	pp_future *future;
+	struct pp__cell *cell;
+	uint64_t word;
+
+	setup(&scene, HANG, 0, 0);
+	scene.options.timeout_ms = 0;
+	scene.options.deadline_ms = LONG_MS;
+	future = submit(&scene);
+	support_until_running(future);
+	support_until(has_failed_once, &scene, "the call");
+	cell = pp__cell_of(future);
+	word = atomic_load(&cell->word);
+	atomic_store(&cell->word, (word & ~UINT64_C(31)) | PP__FAILED);
+	support_assert_kind(future, PP_BROKEN);
+	ck_assert_int_eq(pp_executor_signal(scene.ex, SIGKILL), 0);
+	teardown(&scene, future, 1);
+}
+END_TEST
+
 START_TEST(bad_retries_refused)
 {
 	static const struct { uint32_t retries, on; int64_t delay, most; } bad[] = {
@@ -304,6 +329,7 @@ static Suite *make_suite(void)
 	tcase_add_test(tc, many_at_once);
 	tcase_add_test(tc, descriptors_are_kept);
 	tcase_add_test(tc, nothing_is_kept);
+	tcase_add_test(tc, forged_failure_is_ended);
 	tcase_add_test(tc, bad_retries_refused);
 	return suite;
 }

@@ -34,7 +34,9 @@ static uint64_t delay_ns(const struct pp__supervisor *s, const struct pp__policy
 	return delay - pp__mix(s->shared->header->nonce ^ slot ^ (uint64_t)now) % (delay / 4 + 1);
 }
 
-/* true: the future waits for its next attempt. false: there is none, and it is the caller's to end. */
+/* true: the future waits for its next attempt. false: there is none, and it is the caller's to end. All is written before
+ * the edge: once it is DELAYED the parent may cancel it, and give the slot and the record's memory to other tasks, while this
+ * process is stopped. */
 static bool try_again(struct pp__supervisor *s, uint32_t slot, uint64_t word, const struct pp__attempt *attempt)
 {
 	struct pp__policy *policy = pp__policy_of(s->shared, slot);
@@ -46,40 +48,47 @@ static bool try_again(struct pp__supervisor *s, uint32_t slot, uint64_t word, co
 	policy->failed[policy->attempts] = *attempt;
 	policy->resume_ns = (uint64_t)now + delay_ns(s, policy, slot, now);
 	policy->attempts++;
-	if (!pp__slot_delay(cell, word)) {
-		policy->attempts--;              /* the parent has asked for its end meanwhile */
-		return false;
-	}
 	cell->who = 0;
 	cell->start_ns = 0;
 	s->timed_due_ns = 0;
-	return true;
+	if (pp__slot_delay(cell, word))
+		return true;
+	policy->attempts--;              /* the parent has asked for its end meanwhile */
+	cell->who = attempt->who;
+	cell->start_ns = attempt->start_ns;
+	return false;
 }
 
 bool pp__try_again_after_death(struct pp__supervisor *s, uint32_t slot, uint64_t word, int kind,
                                const struct pp__ending *ending)
 {
 	const struct pp__cell *cell = s->shared->cells + slot;
-	struct pp__attempt attempt = { .kind = kind, .signal = ending->signal, .code = ending->code, .who = cell->who,
-	                               .start_ns = cell->start_ns, .end_ns = (uint64_t)pp__now_ns() };
+	struct pp__attempt attempt = { .kind = kind, .signal = ending->signal, .code = ending->code,
+	                               .address = ending->address, .who = cell->who, .start_ns = cell->start_ns,
+	                               .end_ns = (uint64_t)pp__now_ns() };
 
 	return try_again(s, slot, word, &attempt);
 }
 
+/* A worker makes it FAILED only where there is another attempt: without one the word was forged, and nobody else ends it. */
 static void settle_failed(struct pp__supervisor *s, uint32_t slot, uint64_t word)
 {
 	const struct pp__cell *cell = s->shared->cells + slot;
 	struct pp__attempt attempt = { .kind = PP_RAISED, .code = cell->code, .who = cell->who,
 	                               .start_ns = cell->start_ns, .end_ns = cell->end_ns };
 
-	try_again(s, slot, word, &attempt);
+	if (try_again(s, slot, word, &attempt))
+		return;
+	word = pp__slot_break(s->shared->cells + slot, pp__word_generation(word));
+	if (word)
+		pp__announce_for(s, slot, word);
 }
 
 /* There may be more tasks that are due than words: then it is tried again soon. */
 static bool offer(struct pp__supervisor *s, uint32_t slot, uint64_t word)
 {
 	for (uint32_t i = 0; i < s->shared->header->entries; i++) {
-		if (atomic_load(&s->shared->workers[i].again))
+		if (pp__holds_ready(s, &s->shared->workers[i].again))
 			continue;
 		if (!pp__slot_again(s->shared->cells + slot, word))
 			return true;             /* it was cancelled */
@@ -93,10 +102,7 @@ static bool offer(struct pp__supervisor *s, uint32_t slot, uint64_t word)
 
 static void expire(struct pp__supervisor *s, uint32_t slot, uint64_t word)
 {
-	struct pp__cell *cell = s->shared->cells + slot;
-
-	cell->end_ns = (uint64_t)pp__now_ns();
-	word = pp__slot_expire(cell, pp__word_generation(word));
+	word = pp__slot_expire(s->shared->cells + slot, pp__word_generation(word));
 	if (word)
 		pp__announce_for(s, slot, word);
 }

@@ -90,7 +90,7 @@ static void requeue(struct pp__supervisor *s, uint32_t slot)
 	}
 }
 
-static bool is_waiting(const struct pp__supervisor *s, const _Atomic uint32_t *holder)
+bool pp__holds_ready(const struct pp__supervisor *s, const _Atomic uint32_t *holder)
 {
 	uint32_t held = atomic_load(holder);
 
@@ -98,12 +98,12 @@ static bool is_waiting(const struct pp__supervisor *s, const _Atomic uint32_t *h
 	       && pp__word_state(pp__slot_look(s->shared->cells + held - 1)) == PP__READY;
 }
 
-/* Whether something that was put back, or is offered again, still waits. A word may have been overwritten: only a slot that is ready counts. So
- * may the counter: it is raised again, or a fresh worker might not look. */
+/* Whether something that was put back, or is offered again, still waits. The counter may have been overwritten: it is raised
+ * again, or a fresh worker might not look. */
 bool pp__has_requeued(const struct pp__supervisor *s)
 {
 	for (uint32_t i = 0; i < s->shared->header->entries; i++) {
-		if (!is_waiting(s, &s->shared->workers[i].requeue) && !is_waiting(s, &s->shared->workers[i].again))
+		if (!pp__holds_ready(s, &s->shared->workers[i].requeue) && !pp__holds_ready(s, &s->shared->workers[i].again))
 			continue;
 		atomic_fetch_add(&s->shared->control->requeued, 1);
 		return true;
@@ -191,10 +191,19 @@ static int kind_of(uint64_t word, const struct pp__ending *ending)
 	return state == PP__STOP_TIME ? PP_TIMED_OUT : state == PP__STOP_MEMORY ? PP_MEMORY : 0;
 }
 
+/* Its handler has noted what only it knows, and left the rest to this, because there may be another attempt. */
+static void take_noted(const struct pp__crash *crash, uint64_t word, const struct pp__cell *cell, struct pp__ending *ending)
+{
+	if (atomic_load(&crash->tag) != pp__word_attempt(word) || cell->death_signal != ending->signal)
+		return;
+	ending->code = cell->death_code;
+	ending->address = cell->death_address;
+}
+
 /* The task at hand was in user code: nobody but this can end it, but for a parent that stops it meanwhile. */
 static void settle_attempt(struct pp__supervisor *s, uint32_t entry, uint32_t slot, const siginfo_t *info)
 {
-	const struct pp__ending ending = ending_of(&s->children[entry], info);
+	struct pp__ending ending = ending_of(&s->children[entry], info);
 	struct pp__cell *cell = s->shared->cells + slot;
 	uint64_t word = pp__slot_look(cell);
 	int kind;
@@ -205,6 +214,8 @@ static void settle_attempt(struct pp__supervisor *s, uint32_t entry, uint32_t sl
 		pp__slot_stop(cell, word, PP__STOP_MEMORY);
 	word = pp__slot_look(cell);
 	kind = kind_of(word, &ending);
+	if (kind == PP_CRASHED)
+		take_noted(&s->shared->workers[entry].crash, word, cell, &ending);
 	if (kind && !s->children[entry].quarantined && pp__try_again_after_death(s, slot, word, kind, &ending))
 		return;
 	cell->end_ns = (uint64_t)pp__now_ns();
@@ -214,7 +225,7 @@ static void settle_attempt(struct pp__supervisor *s, uint32_t entry, uint32_t sl
 		return;
 	cell->death_signal = ending.signal;
 	cell->death_code = ending.code;
-	cell->death_address = 0;
+	cell->death_address = ending.address;
 	pp__slot_die(cell, word);
 }
 

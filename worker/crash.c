@@ -49,16 +49,16 @@ static void settle(struct pp__self *self, int signal, int code, const siginfo_t 
 	word = pp__slot_look(cell);
 	if (!pp__state_runs(pp__word_state(word)) || !pp__word_is_owned_by(word, self->owner))
 		return;
-	if (pp__policy_retries(pp__policy_of(shared, slot), signal ? PP_CRASHED : PP_EXITED)) {
-		pp__promote_spare(self);
-		return;                  /* the supervisor has to see that this is dead before another attempt can start */
-	}
 	cell->end_ns = (uint64_t)pp__now_ns();
 	cell->death_signal = signal;
 	cell->death_code = code;
 	cell->death_address = info && has_address(signal) ? (uint64_t)(uintptr_t)info->si_addr : 0;
 	if (info)
 		pp__death_note(&self->line->crash, word, info, context);
+	if (pp__policy_retries(pp__policy_of(shared, slot), signal ? PP_CRASHED : PP_EXITED)) {
+		pp__promote_spare(self);
+		return;                  /* the supervisor has to see that this is dead before another attempt can start */
+	}
 	word = pp__slot_die(cell, word);
 	if (!word)
 		return;

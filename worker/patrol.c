@@ -13,7 +13,7 @@
 #include "supervisor.h"
 #include "wake.h"
 
-static uint64_t word_at_hand(const struct pp__supervisor *s, uint32_t entry, struct pp__cell **cell)
+uint64_t pp__word_at_hand(const struct pp__supervisor *s, uint32_t entry, struct pp__cell **cell)
 {
 	const struct pp__worker *line = s->shared->workers + entry;
 	uint64_t owner = pp__owner(entry, s->incarnations[entry]), word;
@@ -102,7 +102,7 @@ static void replace_if_deaf(struct pp__supervisor *s, uint32_t entry, int64_t no
 	if (now - child->deaf_ns < PP__STOPPED_NS || pp__is_dumping(child->pid))
 		return;
 	atomic_store(&line->condemned, 1);
-	if (!word_at_hand(s, entry, &cell))
+	if (!pp__word_at_hand(s, entry, &cell))
 		pp__kill_worker(s, entry, SIGKILL);
 }
 
@@ -135,7 +135,7 @@ static void visit(struct pp__supervisor *s, uint32_t entry, int64_t now)
 	struct pp__child *child = &s->children[entry];
 	uint64_t tasks = atomic_load_explicit(&s->shared->workers[entry].tasks, memory_order_relaxed);
 	struct pp__cell *cell = NULL;
-	uint64_t word = word_at_hand(s, entry, &cell);
+	uint64_t word = pp__word_at_hand(s, entry, &cell);
 
 	if (word || tasks != child->last_tasks)
 		s->busy_ns = now;

@@ -106,7 +106,9 @@ void pp__stop_step(struct pp__supervisor *s, uint32_t entry, struct pp__cell *ce
 		child->task_ns = now;
 		child->asked_ns = 0;
 	}
-	if (state == PP__RUNNING)
+	if (state == PP__FAILED)
+		s->timed_due_ns = 0;             /* it may have been stopped before it could say so */
+	else if (state == PP__RUNNING)
 		step_running(s, entry, cell, word, now);
 	else if (pp__state_runs(state))
 		step_asked(s, entry, cell, word, now);

@@ -69,29 +69,20 @@ static void ring_fd(struct pp__supervisor *s)
 /* Whether the worker executes a task that started after then: submitted later than a kill was asked for, it is not meant. */
 static bool runs_since(const struct pp__supervisor *s, uint32_t entry, uint64_t then)
 {
-	const struct pp__worker *line = s->shared->workers + entry;
-	uint32_t slot = atomic_load(&line->cur);
-	uint64_t owner = pp__owner(entry, s->incarnations[entry]), word;
-	struct pp__cell *cell = s->shared->cells + slot;
+	struct pp__cell *cell;
+	uint64_t word = pp__word_at_hand(s, entry, &cell);
 
-	if (slot >= s->shared->header->max_slots)
-		return false;
-	word = pp__slot_look(cell);
-	return pp__state_runs(pp__word_state(word)) && pp__word_is_owned_by(word, owner) && cell->start_ns > then;
+	return pp__state_runs(pp__word_state(word)) && cell->start_ns > then;
 }
 
 /* As pp_future_kill would. */
 static void ask_to_end(struct pp__supervisor *s, uint32_t entry)
 {
-	const struct pp__worker *line = s->shared->workers + entry;
-	uint32_t slot = atomic_load(&line->cur);
-	uint64_t owner = pp__owner(entry, atomic_load(&line->incarnation)), word;
+	struct pp__cell *cell;
+	uint64_t word = pp__word_at_hand(s, entry, &cell);
 
-	if (slot >= s->shared->header->max_slots)
-		return;
-	word = pp__slot_look(s->shared->cells + slot);
-	if (pp__word_is_owned_by(word, owner))
-		pp__slot_ask(s->shared->cells + slot, word, PP__ASKED_KILL);
+	if (word)
+		pp__slot_ask(cell, word, PP__ASKED_KILL);
 }
 
 static void kill_all(struct pp__supervisor *s, int signal, uint64_t then)

@@ -92,6 +92,8 @@ void pp__quarantine(struct pp__supervisor *s, uint32_t entry);
 void pp__kill_worker(struct pp__supervisor *s, uint32_t entry, int signal);
 void pp__kill_strangers(struct pp__supervisor *s);
 bool pp__has_children(const struct pp__supervisor *s);
+/* Whether a word by which workers find a slot names one that waits: it may be stale, or overwritten. */
+bool pp__holds_ready(const struct pp__supervisor *s, const _Atomic uint32_t *holder);
 bool pp__has_requeued(const struct pp__supervisor *s);
 
 /* record.c: what is known of the death of a worker that was confirmed, for the task that went with it. */
@@ -106,7 +108,7 @@ void pp__stop_step(struct pp__supervisor *s, uint32_t entry, struct pp__cell *ce
 void pp__stop_if_too_large(struct pp__supervisor *s, uint32_t entry, struct pp__cell *cell, uint64_t word);
 
 /* attempts.c */
-struct pp__ending { int32_t signal, code; };     /* as in the cell */
+struct pp__ending { int32_t signal, code; uint64_t address; };   /* as in the cell */
 /* Of a task whose owner is confirmed dead. true: another attempt follows; false: the future is the caller's to end. */
 bool pp__try_again_after_death(struct pp__supervisor *s, uint32_t slot, uint64_t word, int kind,
                                const struct pp__ending *ending);
@@ -117,6 +119,8 @@ void pp__pass_serve(struct pp__supervisor *s);
 void pp__pass_forget(struct pp__supervisor *s);          /* in a fresh worker: it is not its own */
 
 /* patrol.c: what needs a look at live workers. */
+/* The word of the slot that the worker has at hand, and its cell; 0: none, or it has ended. */
+uint64_t pp__word_at_hand(const struct pp__supervisor *s, uint32_t entry, struct pp__cell **cell);
 void pp__patrol(struct pp__supervisor *s);
 /* Nanoseconds until the next look is due; -1: none. */
 int64_t pp__patrol_timeout(struct pp__supervisor *s);
