@@ -40,6 +40,7 @@ const struct call_about call_about[CALLS] = {
 	[CALL_aligned_alloc] = { "aligned_alloc", { ENOMEM }, { 0 } },
 	[CALL_realloc] = { "realloc", { ENOMEM }, { 0 } },
 	[CALL_vasprintf] = { "vasprintf", { ENOMEM }, { 0 } },
+	[CALL_strdup] = { "strdup", { ENOMEM }, { 0 } },
 	[CALL_sigaltstack] = { "sigaltstack", { ENOMEM, EPERM }, { 0 } },
 	[CALL_on_exit] = { "on_exit", { ENOMEM }, { 0 } },
 	[CALL_dup2] = { "dup2", { EMFILE }, { EBUSY, EINTR } },
@@ -221,6 +222,11 @@ WRAP(void, free, (void *block))
 {
 	count_block(block, -1);
 	__real_free(block);
+}
+
+WRAP(char *, strdup, (const char *text))
+{
+	return has_failed(CALL_strdup) ? NULL : count_block(__real_strdup(text), 1);
 }
 
 WRAP(int, vasprintf, (char **text, const char *format, va_list list))

@@ -14,7 +14,7 @@
 #define INTERPOSED(X) \
 	X(fork) X(mmap) X(madvise) X(mprotect) X(open) X(shm_open) X(memfd_create) X(ftruncate) X(fallocate) X(fstat) \
 	X(getrandom) X(pipe2) X(pidfd_open) X(pthread_create) X(malloc) X(calloc) X(aligned_alloc) \
-	X(realloc) X(vasprintf) \
+	X(realloc) X(vasprintf) X(strdup) \
 	X(sigaltstack) X(on_exit) X(dup2) X(read) X(write) X(waitpid) X(poll) X(ppoll) X(fopen) X(opendir)
 
 enum call {
