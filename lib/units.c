@@ -262,6 +262,7 @@ static int64_t claim_run(const struct pp__shared *shared, uint32_t *cursor, _Ato
                          uint32_t generation, bool big, uint32_t count)
 {
 	int64_t rc = claim_used(shared, cursor, note, slot, generation, big, count, WARM, SOME_LOOKS), again;
+	uint32_t all;
 
 	if (rc == -ENOMEM)
 		rc = claim_used(shared, cursor, note, slot, generation, big, count, 0, SOME_LOOKS);
@@ -269,10 +270,11 @@ static int64_t claim_run(const struct pp__shared *shared, uint32_t *cursor, _Ato
 		rc = claim_fresh(shared, note, slot, generation, big, count);
 	if (rc != -ENOMEM && rc != -ENOSPC)
 		return rc;
-	/* Nothing fresh to be had: then all that were used are looked at, those with memory first. */
-	again = claim_used(shared, cursor, note, slot, generation, big, count, WARM, UINT32_MAX / 2);
+	/* Nothing fresh to be had: then all that were used are looked at, once round, those with memory first. */
+	all = units_used_of(shared, big) + count;
+	again = claim_used(shared, cursor, note, slot, generation, big, count, WARM, all);
 	if (again == -ENOMEM && rc == -ENOMEM)
-		again = claim_used(shared, cursor, note, slot, generation, big, count, 0, UINT32_MAX / 2);
+		again = claim_used(shared, cursor, note, slot, generation, big, count, 0, all);
 	return again < 0 ? rc : again;
 }
 
