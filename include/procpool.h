@@ -623,6 +623,41 @@ PP_API void pp_map_free(pp_map *map);
 PP_CHECK PP_API int64_t pp_map_array(pp_executor *executor, pp_fn *fn, const void *in, size_t in_size, void *out,
                                      size_t out_size, size_t n, int *kinds);
 
+/* ------------------------------------------------------------------ statistics */
+
+typedef struct pp_stats {                /* no implicit padding; grows at the end only */
+	size_t   size;                   /* sizeof(pp_stats), set by the caller: see PP_STATS_INIT */
+	uint64_t submitted;              /* futures so far, detached ones and the tasks of maps included */
+	uint64_t pending, running;       /* of those that have not ended */
+	uint64_t outcomes[16];           /* of those that have: how many, by enum pp_kind */
+	uint32_t workers;                /* that live, without the spare */
+	uint32_t busy;                   /* of those, how many have a task at hand */
+	uint32_t spare;                  /* 1: a spare is there, or is being started */
+	uint32_t restarts;               /* workers that were started after others had ended, in whatever way */
+	uint64_t shared_bytes;           /* shared memory in use, as the supervisor saw it last: when it had something to do,
+	                                    and every 100 ms while tasks run */
+	uint64_t queue_ns[64];           /* of tasks that have started: how many waited from 2^i to less than 2^(i+1) ns */
+	uint64_t run_ns[64];             /* of those that have run and ended: how long they ran; 0 ns counts in bucket 0 */
+} pp_stats;
+
+#ifdef __cplusplus
+} static inline pp_stats pp_stats_default() { pp_stats s = pp_stats(); s.size = sizeof s; return s; }
+extern "C" {
+# define PP_STATS_INIT pp_stats_default()
+#else
+# define PP_STATS_INIT { .size = sizeof(pp_stats) }
+#endif
+
+/*
+ * Fills in *stats, at any time until pp_executor_free. Stops and locks nothing: the numbers are of slightly different
+ * instants, and agree when nothing happens. It costs some 10 ns for each future that exists. A future that pp_future_result
+ * gives as returned or raised has been counted before; other ends may be counted a moment later than they are seen. Each
+ * process counts for itself, so one that is killed in the middle of it may have counted one too many or too few, and what
+ * workers count they can also overwrite. A chunk of a map is one task here, which ran as long as all of it.
+ * 0; -EINVAL (NULL, or size is not set); -ECHILD.
+ */
+PP_API int  pp_executor_stats(pp_executor *executor, pp_stats *stats);
+
 /* ------------------------------------------------------------------ in the task */
 
 /* Stores the result; copies. The last call wins. 0; -ENOMEM (address space or no room), -ENOSPC, -EINVAL (task NULL, or

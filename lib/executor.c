@@ -329,25 +329,28 @@ void pp_executor_free(pp_executor *ex)
 	make_orphan(ex);
 }
 
-int pp_executor_workers(pp_executor *ex, pid_t *pids, size_t n)
+uint32_t pp__live_workers(const struct pp__shared *shared, pid_t *pids, size_t n)
 {
-	const struct pp__shared *shared;
-	int count = 0;
+	uint32_t count = 0;
 
-	if (!pp__is_original_process())
-		return -ECHILD;
-	if (!ex || (!pids && n))
-		return -EINVAL;
-	shared = &ex->segment.shared;
 	for (uint32_t i = 0; i < shared->header->entries; i++) {
 		pid_t pid = atomic_load(&shared->workers[i].pid);
 		if (pid <= 0 || atomic_load(&shared->workers[i].seat) < 0)
 			continue;
-		if ((size_t)count < n)
+		if (count < n)
 			pids[count] = pid;
 		count++;
 	}
 	return count;
+}
+
+int pp_executor_workers(pp_executor *ex, pid_t *pids, size_t n)
+{
+	if (!pp__is_original_process())
+		return -ECHILD;
+	if (!ex || (!pids && n))
+		return -EINVAL;
+	return (int)pp__live_workers(&ex->segment.shared, pids, n);
 }
 
 const pp_outcome *pp_executor_broken(pp_executor *ex)

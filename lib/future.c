@@ -209,6 +209,7 @@ bool pp_future_cancel(pp_future *future_)
 		return false;
 	if (!pp__slot_cancel(pp__cell_of(future), future->generation))
 		return pp__state_of(future) == PP__CANCELLED;
+	atomic_fetch_add(&future->executor->cancelled, 1);
 	end_here(future);
 	return true;
 }

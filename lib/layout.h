@@ -4,8 +4,8 @@
  * workers, cut by who writes it:
  *
  *   read-only in workers                      | writable by workers
- *   header | descriptors | rings | arguments  | control | worker lines | cells | extensions | unit words | results
- *   and read-only blocks                      | and mutable blocks
+ *   header | descriptors | rings | arguments  | control | worker lines | tallies | cells | extensions | unit words |
+ *   and read-only blocks                      | results | and mutable blocks
  *
  * A slot is one future's shared half: its descriptor (what to do, written by the parent alone) and its cell (what became
  * of it). References are slot numbers and offsets, never pointers, but for the task's function, which is valid in every
@@ -90,8 +90,8 @@ struct pp__cell {
 	int32_t           code;          /* 0: returned; else raised */
 	uint64_t          size;          /* of the result */
 	uint32_t          check;         /* over the descriptor of the result, and the sum of its bytes */
-	uint32_t          who;           /* the owner's pid and seat, from RUNNING on; 0 before, and so is start_ns */
-	uint64_t          start_ns;      /* CLOCK_MONOTONIC */
+	uint32_t          who;           /* the owner's pid and seat, from RUNNING on; 0 before: then it has not started, */
+	uint64_t          start_ns;      /* and this is when it was submitted. CLOCK_MONOTONIC */
 	uint64_t          end_ns;
 	union {
 		unsigned char result[PP__RESULT_INLINE];
@@ -134,6 +134,15 @@ struct pp__worker {
 	struct pp__stack  stack;
 };
 
+#define PP__KINDS        16u
+#define PP__BUCKETS      64u
+
+/* What one process has counted: tally.h. */
+struct pp__tally {
+	alignas(PP__LINE) uint64_t outcomes[PP__KINDS];  /* by enum pp_kind; [0]: of the others, how many never ran */
+	uint64_t          queue_ns[PP__BUCKETS], run_ns[PP__BUCKETS];
+};
+
 enum pp__arm { PP__ARM_BELL = 1, PP__ARM_FD = 2 };
 
 struct pp__control {
@@ -163,6 +172,8 @@ struct pp__control {
 	_Atomic uint64_t  restarts;
 	_Atomic uint64_t  requeues;
 	_Atomic uint64_t  quarantined;
+	_Atomic uint64_t  replaced;                      /* of the restarts, how many followed the end of a worker */
+	_Atomic uint64_t  shared_bytes;                  /* that the segment had when the supervisor looked last */
 };
 
 /* A pid is below 2^22 (PID_MAX_LIMIT), a seat below 2^10. */
@@ -204,6 +215,7 @@ struct pp__header {
 	_Atomic uint32_t  timed_requests;        /* raised when a deadline may be the earliest */
 	_Atomic uint32_t  slots;                 /* that exist */
 	int64_t           grace_ns;              /* from the flag to SIGTERM, and from there to SIGKILL; 0: SIGKILL at once */
+	uint64_t          tallies;               /* offset of the area: one per entry, and the supervisor's */
 };
 
 static_assert(sizeof(struct pp__policy) <= PP__LINE, "a policy without retries is one line");
@@ -222,6 +234,7 @@ struct pp__shared {
 	struct pp__control *control;
 	struct pp__worker  *workers;
 	_Atomic uint64_t   *timed;
+	struct pp__tally   *tallies;
 	struct pp__desc    *descs;
 	struct pp__cell    *cells;
 	_Atomic uint64_t   *units;

@@ -168,7 +168,7 @@ static void read_times(pp_future *future, pp_outcome *o, const struct seen *seen
 {
 	uint64_t submit = (uint64_t)future->submit_ns, start = seen->start_ns < submit ? submit : seen->start_ns;
 
-	if (!seen->start_ns || !seen->who) {
+	if (!seen->who) {
 		o->queued_ns = (uint64_t)pp__now_ns() - submit;
 		return;
 	}

@@ -135,6 +135,8 @@ struct pp_executor {
 	uint32_t            free_slots;  /* list, by next_free */
 	uint32_t            limbo;       /* list of slots whose owner is not confirmed dead yet */
 	uint32_t            submits;
+	_Atomic uint64_t    submitted;           /* in all; written with submit_lock */
+	_Atomic uint64_t    cancelled, broke;    /* futures that the parent has ended so */
 	bool                closed;
 	/* Stacks of recycled slots that any thread may push; each is taken as a whole under submit_lock, so no ABA can be. */
 	_Atomic uint64_t    freed;       /* nothing more to do: how many << 32 | slot + 1 */
@@ -227,6 +229,7 @@ struct pp__earlier *pp__policy_history(const pp_future *future, const char *task
 const pp_outcome *pp__policy_last(const struct pp__earlier *history, unsigned count);
 
 /* submit.c */
+uint32_t pp__busy_workers(const struct pp__shared *shared);
 int  pp__submit(pp_executor *executor, const pp_task_options *options, pp_fn *fn, const struct pp__input *input,
                 pp_future **future);
 
@@ -288,6 +291,7 @@ extern _Thread_local bool pp__forking;           /* this thread is in there, and
  * any executor: the executor may be gone as soon as its last slot is on the stack of recycled ones. */
 extern _Atomic unsigned pp__orphans;
 void pp__orphan_visit(pp_executor *executor);            /* frees it when its last future is gone */
+uint32_t pp__live_workers(const struct pp__shared *shared, pid_t *pids, size_t n);     /* stores at most n; how many */
 /* options.c, code.c */
 int  pp__options_read(pp_options *to, const pp_options *from);
 int  pp__map_options_read(pp_map_options *to, const pp_map_options *from);

@@ -92,6 +92,8 @@ static void lay_out(struct pp__header *h, uint32_t max_workers)
 	at = h->control + PP__PAGE;
 	h->workers = at;
 	at += (PP__MAX_ENTRIES * sizeof(struct pp__worker) + PP__PAGE - 1) & ~(uint64_t)(PP__PAGE - 1);
+	h->tallies = at;
+	at += ((PP__MAX_ENTRIES + 1) * sizeof(struct pp__tally) + PP__PAGE - 1) & ~(uint64_t)(PP__PAGE - 1);
 	h->cells = at;
 	at += (uint64_t)h->max_slots * sizeof(struct pp__cell);
 	h->extensions = at;
@@ -116,6 +118,7 @@ static void find_areas(struct pp__shared *shared, char *base, const struct pp__h
 	shared->control = (struct pp__control *)(void *)(base + h->control);
 	shared->workers = (struct pp__worker *)(void *)(base + h->workers);
 	shared->timed = (_Atomic uint64_t *)(void *)(base + h->timed);
+	shared->tallies = (struct pp__tally *)(void *)(base + h->tallies);
 	shared->descs = (struct pp__desc *)(void *)(base + h->descs);
 	shared->cells = (struct pp__cell *)(void *)(base + h->cells);
 	shared->units = (_Atomic uint64_t *)(void *)(base + h->unit_words);
@@ -234,7 +237,10 @@ static int fill_header(struct pp__segment *segment, uint32_t max_workers)
 	rc = pp__memory_commit(segment, h->control, PP__PAGE);
 	if (rc < 0)
 		return rc;
-	return pp__memory_commit(segment, h->workers, h->entries * sizeof(struct pp__worker));
+	rc = pp__memory_commit(segment, h->workers, h->entries * sizeof(struct pp__worker));
+	if (rc < 0)
+		return rc;
+	return pp__memory_commit(segment, h->tallies, (h->entries + 1) * sizeof(struct pp__tally));
 }
 
 /* An eighth of what the file system has in all, if that is bounded. */

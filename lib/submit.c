@@ -17,7 +17,7 @@
 #define PASS_IS_FULL      (-ETOOMANYREFS)        /* does not leave this file */
 
 /* How many workers have a task at hand. One that has published its end counts as free at once. */
-static uint32_t busy_workers(const struct pp__shared *shared)
+uint32_t pp__busy_workers(const struct pp__shared *shared)
 {
 	uint32_t n = 0;
 
@@ -34,7 +34,7 @@ static bool raise_wanted(pp_executor *ex)
 
 	if (wanted >= ex->max_workers)
 		return false;
-	needed = busy_workers(&ex->segment.shared) + (uint32_t)pp__ring_waiting(&ex->ring, &ex->segment.shared) + 1;
+	needed = pp__busy_workers(&ex->segment.shared) + (uint32_t)pp__ring_waiting(&ex->ring, &ex->segment.shared) + 1;
 	if (needed <= wanted)
 		return false;
 	atomic_store(&h->wanted, needed < ex->max_workers ? needed : ex->max_workers);
@@ -109,7 +109,7 @@ static void make_ready(pp_executor *ex, pp_future *future, bool detached)
 	future->context = NULL;
 	future->submit_ns = pp__now_ns();
 	cell->who = 0;
-	cell->start_ns = 0;
+	cell->start_ns = (uint64_t)future->submit_ns;
 	future->chunk = shared->descs[future->slot].fn == pp__chunk_run;
 	future->plain &= !future->chunk;
 	if (future->chunk)
@@ -188,6 +188,7 @@ static int enqueue(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const s
 			return rc;
 		}
 	}
+	atomic_store_explicit(&ex->submitted, ex->submitted + 1, memory_order_relaxed);
 	return 0;
 }
 

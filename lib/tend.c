@@ -125,6 +125,7 @@ static void end_lost(pp_future *future)
 	if (!pp__future_has_ended(future)) {
 		future->armed = true;
 		atomic_store(&cell->word, pp__word_of(future, PP__BROKEN));
+		atomic_fetch_add(&future->executor->broke, 1);
 		pp__future_outcome(future);
 		pp__settle(future);
 		pp__tell_waiters(future->executor);

@@ -51,7 +51,7 @@ static bool try_again(struct pp__supervisor *s, uint32_t slot, uint64_t word, co
 		return false;
 	}
 	cell->who = 0;
-	cell->start_ns = 0;
+	cell->start_ns = (uint64_t)now;  /* of its wait for that */
 	s->timed_due_ns = 0;
 	return true;
 }
@@ -97,8 +97,11 @@ static void expire(struct pp__supervisor *s, uint32_t slot, uint64_t word)
 
 	cell->end_ns = (uint64_t)pp__now_ns();
 	word = pp__slot_expire(cell, pp__word_generation(word));
-	if (word)
-		pp__announce_for(s, slot, word);
+	if (!word)
+		return;
+	pp__own_tally(s)->outcomes[PP_TIMED_OUT]++;
+	pp__own_tally(s)->outcomes[0]++;         /* it never ran */
+	pp__announce_for(s, slot, word);
 }
 
 /* Returns when it is due next. The policy may be another task's by the time it is read: then the word is too, and the

@@ -14,6 +14,7 @@
 #include "policy.h"
 #include "slot.h"
 #include "sysdep.h"
+#include "tally.h"
 #include "wake.h"
 #include "worker.h"
 
@@ -62,6 +63,7 @@ static void settle(struct pp__self *self, int signal, int code, const siginfo_t 
 	word = pp__slot_die(cell, word);
 	if (!word)
 		return;
+	pp__tally_end(self->tally, signal ? PP_CRASHED : PP_EXITED, cell);
 	pp__announce_end(shared, slot, word);
 	pp__promote_spare(self);
 	sched_setscheduler(0, SCHED_IDLE, &zero);

@@ -314,7 +314,7 @@ uint32_t pp__task_sum(struct pp_task *task)
 	return pp__sum(bytes, task->size);
 }
 
-void pp__task_end(struct pp_task *task, int rc)
+int pp__task_end(struct pp_task *task, int rc)
 {
 	struct pp__cell *cell = task->self->shared->cells + task->slot;
 	uint64_t claim = 0;
@@ -327,6 +327,7 @@ void pp__task_end(struct pp_task *task, int rc)
 	cell->check = pp__result_check(task->self->shared->header, task->slot, task->generation, task->size, rc, claim);
 	if (task->self->sums)
 		cell->check ^= pp__task_sum(task);
+	return rc;
 }
 
 int pp_task_worker(const pp_task *task)

@@ -14,6 +14,7 @@
 #include "slot.h"
 #include "supervisor.h"
 #include "surroundings.h"
+#include "tally.h"
 #include "wake.h"
 
 #define LOOKS_PER_CLOCK 16
@@ -190,12 +191,33 @@ static void fail(const struct pp__self *self, struct pp__cell *cell, uint64_t wo
 	pp__nudge_supervisor(self->shared);
 }
 
+/* The end of the task before is the start of this one, which may have been submitted a moment later. */
+static void start_clock(struct pp__self *self, struct pp__cell *cell)
+{
+	int64_t queued = self->now_ns - (int64_t)cell->start_ns;
+
+	if (queued < 0)
+		queued = 0;
+	cell->start_ns += (uint64_t)queued;
+	self->tally->queue_ns[pp__bucket((uint64_t)queued)]++;
+}
+
+/* Being stopped: the signal is on its way, and no other task may get it. Another counts the end. */
+static _Noreturn void leave_stopped(struct pp__self *self, uint64_t *ran, int rc)
+{
+	--*ran;
+	if (rc != 0)
+		self->tally->outcomes[PP_RAISED]--;
+	_exit(0);
+}
+
 /* Killed before the publish: failed, with the cause. Killed after it: the result stands; the supervisor announces it. */
 static void run(struct pp__self *self, uint32_t slot, uint64_t word)
 {
 	struct pp__cell *cell = self->shared->cells + slot;
 	const struct pp__desc *desc = self->shared->descs + slot;
 	const void *data = desc->offset ? self->shared->base + desc->offset : (const void *)desc->bytes;
+	uint64_t *ran;                   /* counted before the publish: whoever hears of the end finds it counted */
 	int rc;
 
 	pp__task_begin(self, slot, word);
@@ -205,7 +227,7 @@ static void run(struct pp__self *self, uint32_t slot, uint64_t word)
 			_exit(0);                /* it was taken for dead; the supervisor waits for that */
 		return;                          /* cancelled in between: dropped, and not touched again */
 	}
-	cell->start_ns = (uint64_t)self->now_ns;
+	start_clock(self, cell);
 	__atomic_store_n(&cell->who, pp__who_make(self->pid, atomic_load_explicit(&self->line->seat, memory_order_relaxed)),
 	                 __ATOMIC_RELEASE);
 	if (desc->policy)
@@ -220,15 +242,20 @@ static void run(struct pp__self *self, uint32_t slot, uint64_t word)
 	pp__flush_output();
 	self->now_ns = pp__now_ns();
 	cell->end_ns = (uint64_t)self->now_ns;
-	pp__task_end(&self->task, rc);
-	if (cell->code && pp__policy_retries(pp__policy_of(self->shared, slot), PP_RAISED)) {
+	rc = pp__task_end(&self->task, rc);
+	if (rc && pp__policy_retries(pp__policy_of(self->shared, slot), PP_RAISED)) {
 		fail(self, cell, word);
 		return;
 	}
+	ran = &self->tally->run_ns[pp__bucket(cell->end_ns - cell->start_ns)];
+	++*ran;
+	if (rc != 0)
+		self->tally->outcomes[PP_RAISED]++;
 	word = pp__slot_publish(cell, word);
 	if (!word)
-		_exit(0);                        /* being stopped: the signal is on its way, and no other task may get it */
-	pp__announce_end(self->shared, slot, word);
+		leave_stopped(self, ran, rc);
+	if (word & PP__WANTS)
+		pp__announce_end(self->shared, slot, word);
 }
 
 /* A spare has run the initializer, and waits for the seat of one that died. false: the executor is closing. */
@@ -323,7 +350,7 @@ int pp__worker_main(struct pp__supervisor *supervisor, uint32_t entry)
 	static struct pp__self self;             /* not on the stack: a task may overrun that */
 
 	self = (struct pp__self){ .shared = supervisor->shared, .line = supervisor->shared->workers + entry,
-	                          .entry = entry, .spin = { PP__SPIN_MAX_NS },
+	                          .tally = supervisor->shared->tallies + entry, .entry = entry, .spin = { PP__SPIN_MAX_NS },
 	                          .stack_top = (uintptr_t)__builtin_frame_address(0) + 16,
 	                          .sums = supervisor->shared->header->flags & PP_CHECKSUM };
 	if (pp__worker_setup(&self, supervisor) < 0)

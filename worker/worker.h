@@ -33,6 +33,7 @@ struct pp_task {
 struct pp__self {
 	const struct pp__shared *shared;
 	struct pp__worker *line;
+	struct pp__tally *tally;
 	uint32_t  entry, incarnation;
 	uint64_t  owner;                 /* as in slot words */
 	pid_t     pid;                   /* hooks and handlers compare it: children of a task inherit them */
@@ -75,7 +76,7 @@ void pp__promote_spare(struct pp__self *self);
 
 /* task.c: what a result needs at the end of a task. */
 void pp__task_begin(struct pp__self *self, uint32_t slot, uint64_t word);
-void pp__task_end(struct pp_task *task, int rc);
+int  pp__task_end(struct pp_task *task, int rc);         /* the code that was stored */
 int  pp__task_code(struct pp_task *task, int rc);        /* how it ended: 0 or the code with which it raised */
 uint32_t pp__task_sum(struct pp_task *task);             /* of the bytes of its result, as they are now */
 
