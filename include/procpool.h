@@ -516,6 +516,14 @@ PP_API int  pp_future_kill(pp_future *future);
  */
 PP_API int  pp_future_add_done_callback(pp_future *future, pp_callback *callback, void *context);
 
+/*
+ * What the running task has said last by pp_task_progress. done and total may be NULL; at most text_size bytes are stored
+ * in text, with the NUL. Takes no lock and does not disturb the task. 1; 0 and zeros: it has said nothing yet, does not
+ * run (any more), or could not be read because its worker was stopped while it was saying it. A further
+ * attempt may show what the one before has said, until it says something; -EINVAL; -ECHILD.
+ */
+PP_API int  pp_future_progress(pp_future *future, uint64_t *done, uint64_t *total, char *text, size_t text_size);
+
 /* A pointer of the caller's own, NULL at first. Not synchronized: set it before other threads see the future. */
 PP_API void pp_future_set_context(pp_future *future, void *context);
 PP_API void *pp_future_context(const pp_future *future);
@@ -713,6 +721,11 @@ PP_API int64_t pp_task_remaining_ms(const pp_task *task);
 PP_API int   pp_task_worker(const pp_task *task);        /* index of this worker: 0 to max_workers - 1 */
 PP_API unsigned pp_task_attempt(const pp_task *task);    /* 1 for the first */
 PP_API const char *pp_task_name(const pp_task *task);    /* never NULL */
+
+/* Says how far the task has come, for pp_future_progress; the units are the task's own. text may be NULL; 63 bytes are kept.
+ * Costs some 30 ns, no system call. Of an item of a map nobody hears it; in the initializer and the finalizer it does
+ * nothing. 0; -EINVAL (task is NULL). */
+PP_API int   pp_task_progress(pp_task *task, uint64_t done, uint64_t total, const char *text);
 
 /* A pointer private to this worker process: the initializer sets it, tasks and the finalizer read it. */
 PP_API void  pp_task_set_worker_data(pp_task *task, void *data);

@@ -142,18 +142,12 @@ bool pp_future_done(const pp_future *future_)
 	return pp__future_has_ended(future);
 }
 
-/* An attempt that has failed runs until it is decided whether there is another. */
-static bool is_running(enum pp__state state)
-{
-	return pp__state_runs(state) || pp__state_stops(state) || state == PP__FAILED;
-}
-
 bool pp_future_running(const pp_future *future_)
 {
 	pp_future *future = usable(future_);
 	enum pp__state state = future ? pp__state_of(future) : PP__FREE;
 
-	return is_running(state);
+	return pp__state_is_running(state);
 }
 
 bool pp_future_cancelled(const pp_future *future_)
@@ -176,7 +170,7 @@ const char *pp_future_state(const pp_future *future_)
 		return "cancelled";
 	if (pp__state_is_end(state) || atomic_load_explicit(&future->box, memory_order_acquire))
 		return "finished";
-	return is_running(state) ? "running" : "pending";
+	return pp__state_is_running(state) ? "running" : "pending";
 }
 
 /* Its end comes from the parent's own hand: nobody else announces it. */

@@ -137,10 +137,26 @@ struct pp__worker {
 #define PP__KINDS        16u
 #define PP__BUCKETS      64u
 
-/* What one process has counted: tally.h. */
+#define PP__PROGRESS_TEXT 64u
+
+/* What the task that runs has said last. */
+struct pp__progress {
+	alignas(PP__LINE) _Atomic uint32_t sequence;     /* odd: it is being written */
+	_Atomic uint64_t  of;                            /* pp__progress_of the task; 0: nothing was ever said */
+	_Atomic uint64_t  done, total;
+	_Atomic uint64_t  text[PP__PROGRESS_TEXT / 8];
+};
+
+static inline uint64_t pp__progress_of(uint32_t slot, uint32_t generation)
+{
+	return ((uint64_t)slot + 1) << 32 | (generation & UINT32_C(0xfffff));
+}
+
+/* What one process has counted, tally.h, and said. */
 struct pp__tally {
 	alignas(PP__LINE) uint64_t outcomes[PP__KINDS];  /* by enum pp_kind; [0]: of the others, how many never ran */
 	uint64_t          queue_ns[PP__BUCKETS], run_ns[PP__BUCKETS];
+	struct pp__progress progress;
 };
 
 enum pp__arm { PP__ARM_BELL = 1, PP__ARM_FD = 2 };

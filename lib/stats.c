@@ -57,7 +57,7 @@ static void add_open(pp_stats *stats, const pp_executor *ex)
 		enum pp__state state = PP__FREE;
 		if (atomic_load_explicit(&future->in_use, memory_order_relaxed))
 			state = pp__state_of(future);
-		if (pp__state_runs(state) || pp__state_stops(state) || state == PP__FAILED)
+		if (pp__state_is_running(state))
 			stats->running++;
 		else if (state != PP__FREE && !pp__state_is_end(state))
 			stats->pending++;
