@@ -238,6 +238,14 @@ PP_API int  pp_executor_shutdown(pp_executor *executor, unsigned flags, int64_t 
  */
 PP_API void pp_executor_free(pp_executor *executor);
 
+/*
+ * Pauses: no task is started until pp_executor_resume; what runs goes on, submits and cancels work as ever, workers are
+ * started and replaced. A task that a worker takes at this very moment may still start. pp_executor_shutdown resumes.
+ * Both are idempotent and do not wait. 0; -ESHUTDOWN; -EINVAL; -ECHILD.
+ */
+PP_API int  pp_executor_pause(pp_executor *executor);
+PP_API int  pp_executor_resume(pp_executor *executor);
+
 /* Stores the pids of at most n live workers (not of a spare); pids may be NULL when n is 0. Returns how many live;
  * -EINVAL, -ECHILD. A pid may be gone when this returns. */
 PP_API int  pp_executor_workers(pp_executor *executor, pid_t *pids, size_t n);
@@ -299,7 +307,7 @@ typedef struct pp_task_options {         /* no implicit padding; grows at the en
 	int64_t     deadline_ms;         /* from submit to the end; 0: the executor's; PP_NONE: none */
 	uint32_t    retry_on;            /* PP_ON() of PP_CRASHED, PP_EXITED, PP_TIMED_OUT, PP_MEMORY, PP_RAISED; 0: of the
 	                                    first, the third and the fourth */
-	uint32_t    reserved;            /* 0 */
+	int32_t     priority;            /* 1 high, 0 normal, -1 low */
 	int64_t     retry_delay_ms;      /* before the second attempt; 0: none */
 	int64_t     retry_delay_max_ms;  /* 0: no bound */
 } pp_task_options;
@@ -312,6 +320,12 @@ extern "C" {
 #else
 # define PP_TASK_OPTIONS_INIT { .size = sizeof(pp_task_options) }
 #endif
+
+/*
+ * Priorities: a worker takes the oldest task of the highest priority there is; one time in 16 it begins with the lowest, so
+ * none waits for ever. A task whose worker died before it had started goes before all others. Nothing that runs is
+ * interrupted. Of a map, task options say it for all of its tasks.
+ */
 
 /*
  * Submits fn(data, size). The bytes are copied: the caller's buffer is free again on return. data may be NULL when

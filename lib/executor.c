@@ -176,7 +176,7 @@ static int make_shared(pp_executor *ex, const pp_options *o)
 	if (rc == 0)
 		rc = copy_init_data(ex, o);
 	if (rc == 0)
-		rc = pp__ring_init(&ex->ring, &ex->segment);
+		rc = pp__level_use(ex, PP__NORMAL);
 	if (rc < 0)
 		return rc;
 	ex->slabs = calloc(h->max_slots / PP__SLAB, sizeof *ex->slabs);

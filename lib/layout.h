@@ -161,8 +161,11 @@ struct pp__tally {
 
 enum pp__arm { PP__ARM_BELL = 1, PP__ARM_FD = 2 };
 
+/* Rings, in the order in which workers look. */
+enum pp__level { PP__HIGH, PP__NORMAL, PP__LOW, PP__LEVELS };
+
 struct pp__control {
-	alignas(PP__LINE) _Atomic uint64_t head;         /* ring.h; moved by workers with each claim */
+	alignas(PP__LINE) _Atomic uint64_t heads[PP__LEVELS];    /* ring.h; moved by workers with each claim */
 	/* Read at each submit and each look, and seldom written. */
 	alignas(PP__LINE) _Atomic uint32_t searching;    /* entry + 1 of the worker that was woken and has not claimed yet */
 	_Atomic uint32_t  requeued;                      /* raised with every requeue word */
@@ -220,7 +223,8 @@ struct pp__header {
 	uint64_t          max_tasks;
 	pp_fn            *initializer, *finalizer;
 	uint64_t          init_offset, init_size;/* the initializer's data, in the argument area */
-	_Atomic uint64_t  ring_mask[2];
+	_Atomic uint64_t  ring_mask[PP__LEVELS][2];
+	_Atomic uint32_t  levels;                /* bit per ring that was ever used; 0: paused, nothing may be claimed */
 	_Atomic uint32_t  wanted;                /* workers that the load asks for */
 	_Atomic uint32_t  closing;               /* enum pp__closing */
 	_Atomic uint32_t  kill_signal;           /* pp_executor_signal: SIGTERM or SIGKILL; or PP__KILL_ASK */
@@ -255,7 +259,7 @@ struct pp__shared {
 	struct pp__cell    *cells;
 	_Atomic uint64_t   *units;
 	unsigned char      *extensions;
-	_Atomic uint64_t   *rings[2];
+	_Atomic uint64_t   *rings[PP__LEVELS][2];
 };
 
 #endif

@@ -120,7 +120,7 @@ int pp__task_options_read(pp_task_options *to, const pp_task_options *from)
 	if (to->submit_timeout_ms < PP_NONE || to->timeout_ms < PP_NONE || to->deadline_ms < PP_NONE || to->retry_delay_ms < 0
 	    || to->retry_delay_max_ms < 0)
 		return -EINVAL;
-	if (to->retries > PP_RETRIES_MAX || to->retry_on & ~KNOWN_RETRY_ON || to->reserved)
+	if (to->retries > PP_RETRIES_MAX || to->retry_on & ~KNOWN_RETRY_ON || to->priority < -1 || to->priority > 1)
 		return -EINVAL;
 	return to->fd_count && !to->fds ? -EINVAL : 0;
 }

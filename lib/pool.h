@@ -94,6 +94,7 @@ struct pp_future {
 	bool              announced;     /* and has been taken from there; pp__lock */
 	_Atomic bool      in_use;        /* between submit and recycling */
 	bool              has_fds;       /* its task is given descriptors, which the supervisor holds until it starts */
+	uint8_t           level;         /* enum pp__level */
 	bool              keeps;         /* recycled, but its units are still part of a block */
 
 	struct pp__watcher *watchers;    /* in the order in which they came; pp__lock */
@@ -128,7 +129,9 @@ struct pp_executor {
 	struct pp__code    *code;        /* what the workers have, as of create */
 
 	pthread_mutex_t     submit_lock;
-	struct pp__ring_writer ring;
+	struct pp__ring_writer rings[PP__LEVELS];        /* those in levels are made */
+	uint32_t            levels;
+	bool                paused;
 	struct pp__arguments arguments, mutables;
 	struct pp__slab   **slabs;       /* by slot / PP__SLAB; never moves: room for max_slots */
 	_Atomic uint32_t    slots;       /* that exist */
@@ -227,6 +230,10 @@ void pp__policy_recall(const pp_executor *executor);     /* the supervisor looks
 /* The attempts that failed, of a future that has ended, and how many they are; NULL: none, or no memory. */
 struct pp__earlier *pp__policy_history(const pp_future *future, const char *task_name, unsigned *count);
 const pp_outcome *pp__policy_last(const struct pp__earlier *history, unsigned count);
+
+/* pause.c */
+void pp__levels_publish(pp_executor *executor);                          /* submit_lock held, or before it is known */
+int  pp__level_use(pp_executor *executor, enum pp__level level);         /* submit_lock held; 0, -ENOMEM, -ENOSPC */
 
 /* submit.c */
 uint32_t pp__busy_workers(const struct pp__shared *shared);

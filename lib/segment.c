@@ -86,7 +86,7 @@ static void lay_out(struct pp__header *h, uint32_t max_workers)
 	at += (uint64_t)h->max_slots * sizeof(struct pp__desc);
 	h->rings = at;
 	h->ring_stride = (uint64_t)h->max_slots * 2 * sizeof(uint64_t);
-	at += 2 * h->ring_stride;
+	at += PP__LEVELS * 2 * h->ring_stride;
 	h->arguments = at;
 	h->control = h->size / 2;
 	at = h->control + PP__PAGE;
@@ -123,8 +123,8 @@ static void find_areas(struct pp__shared *shared, char *base, const struct pp__h
 	shared->cells = (struct pp__cell *)(void *)(base + h->cells);
 	shared->units = (_Atomic uint64_t *)(void *)(base + h->unit_words);
 	shared->extensions = (unsigned char *)(base + h->extensions);
-	shared->rings[0] = (_Atomic uint64_t *)(void *)(base + h->rings);
-	shared->rings[1] = (_Atomic uint64_t *)(void *)(base + h->rings + h->ring_stride);
+	for (unsigned i = 0; i < PP__LEVELS * 2; i++)
+		shared->rings[i / 2][i % 2] = (_Atomic uint64_t *)(void *)(base + h->rings + i * h->ring_stride);
 }
 
 /* 0 or an errno that the contract knows: what a file system has beside these means that it gives no memory. */

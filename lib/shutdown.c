@@ -36,6 +36,8 @@ static void close_door(pp_executor *ex)
 {
 	pthread_mutex_lock(&ex->submit_lock);
 	ex->closed = true;
+	ex->paused = false;              /* first: whoever sees the closing sees what is ready */
+	pp__levels_publish(ex);
 	atomic_store(&ex->segment.shared.header->closing, PP__CLOSING);
 	pthread_mutex_unlock(&ex->submit_lock);
 	pthread_mutex_lock(&pp__lock);

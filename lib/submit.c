@@ -34,7 +34,10 @@ static bool raise_wanted(pp_executor *ex)
 
 	if (wanted >= ex->max_workers)
 		return false;
-	needed = pp__busy_workers(&ex->segment.shared) + (uint32_t)pp__ring_waiting(&ex->ring, &ex->segment.shared) + 1;
+	needed = pp__busy_workers(&ex->segment.shared) + 1;
+	for (unsigned i = 0; i < PP__LEVELS; i++)
+		if (ex->levels & 1u << i)
+			needed += (uint32_t)pp__ring_waiting(&ex->rings[i], &ex->segment.shared);
 	if (needed <= wanted)
 		return false;
 	atomic_store(&h->wanted, needed < ex->max_workers ? needed : ex->max_workers);
@@ -78,6 +81,7 @@ static int fill(pp_executor *ex, pp_future *future, const pp_task_options *o, pp
 	desc->name_size = (uint16_t)name_size;
 	desc->fd_count = (uint16_t)o->fd_count;
 	future->has_fds = o->fd_count != 0;
+	future->level = (uint8_t)(PP__NORMAL - o->priority);
 	for (int i = 0; i < in->count; i++) {
 		if (in->parts[i].iov_len)
 			memcpy(bytes, in->parts[i].iov_base, in->parts[i].iov_len);
@@ -161,12 +165,15 @@ static int await_pass(const pp_executor *ex, const pp_task_options *o, int64_t d
 static int enqueue(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const struct pp__input *in, bool detached,
                    pp_future **future, bool *nudge)
 {
+	enum pp__level level = (enum pp__level)(PP__NORMAL - o->priority);
 	int rc;
 
 	if (ex->closed)
 		return -ESHUTDOWN;
 	if (atomic_load(&ex->broken))
 		return -EPIPE;
+	if (level != PP__NORMAL && (rc = pp__level_use(ex, level)) < 0)
+		return rc;
 	*future = pp__slot_take(ex, &rc);
 	if (!*future)
 		return rc;
@@ -179,7 +186,7 @@ static int enqueue(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const s
 	}
 	*nudge = raise_wanted(ex);
 	make_ready(ex, *future, detached);
-	rc = pp__ring_push(&ex->ring, &ex->segment, (*future)->slot);
+	rc = pp__ring_push(&ex->rings[level], &ex->segment, (*future)->slot);
 	if (rc < 0) {
 		/* No worker knows of it; one that was told by a stale entry may have it, and then it runs. */
 		if (pp__slot_cancel(pp__cell_of(*future), (*future)->generation)) {

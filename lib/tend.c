@@ -153,12 +153,14 @@ static void rouse(pp_executor *ex)
 static void offer_again(pp_future *future)
 {
 	pp_executor *ex = future->executor;
-	const struct pp__shared *shared = &ex->segment.shared;
+	struct pp__ring_writer *ring = &ex->rings[future->level];
 
+	if (!atomic_load(&ex->segment.shared.header->levels))
+		return;                  /* paused */
 	pthread_mutex_lock(&ex->submit_lock);
-	pp__ring_repair(&ex->ring, &ex->segment);
-	if (!pp__ring_has_ready(shared))
-		pp__ring_push(&ex->ring, &ex->segment, future->slot);
+	pp__ring_repair(ring, &ex->segment);
+	if (!pp__ring_level_has_ready(&ex->segment.shared, ring->level))
+		pp__ring_push(ring, &ex->segment, future->slot);
 	pthread_mutex_unlock(&ex->submit_lock);
 	rouse(ex);
 }

@@ -18,6 +18,7 @@
 #include "wake.h"
 
 #define LOOKS_PER_CLOCK 16
+#define LOWEST_FIRST_EACH 16u
 
 /* Killed before the claim: still READY, others take it. Killed after it: the supervisor finds it through cur, and puts
  * it back. cur is stored first, so that there is no instant at which the owner is known to nobody. */
@@ -61,24 +62,45 @@ static uint64_t claim_requeued(struct pp__self *self, uint32_t *slot)
 }
 
 /* Killed between the claim and the pass: the next one passes the entry, which is stale then. */
-static uint64_t claim_ring(struct pp__self *self, uint32_t *slot)
+static uint64_t claim_ring(struct pp__self *self, enum pp__level level, uint32_t *slot)
 {
 	uint64_t head, word;
 
-	while ((*slot = pp__ring_peek(self->shared, &head)) != PP__NO_SLOT) {
+	while ((*slot = pp__ring_peek(self->shared, level, &head)) != PP__NO_SLOT) {
 		word = claim(self, *slot);
-		pp__ring_pass(self->shared, head);
+		pp__ring_pass(self->shared, level, head);
 		if (word)
 			return word;
 	}
 	return 0;
 }
 
+/* The highest first; but one claim in so many the lowest first, so that no priority waits for ever. */
+static uint64_t claim_by_priority(struct pp__self *self, uint32_t levels, uint32_t *slot)
+{
+	bool reversed = self->turn % LOWEST_FIRST_EACH == LOWEST_FIRST_EACH - 1;
+	uint64_t word = 0;
+
+	for (unsigned i = 0; i < PP__LEVELS && !word; i++) {
+		unsigned level = reversed ? PP__LEVELS - 1 - i : i;
+		if (levels & 1u << level)
+			word = claim_ring(self, (enum pp__level)level, slot);
+	}
+	self->turn += word != 0;
+	return word;
+}
+
 static uint64_t look(struct pp__self *self, uint32_t *slot)
 {
-	uint64_t word = claim_requeued(self, slot);
+	uint32_t levels = atomic_load(&self->shared->header->levels);
+	uint64_t word;
 
-	return word ? word : claim_ring(self, slot);
+	if (!levels)
+		return 0;                        /* paused */
+	word = claim_requeued(self, slot);
+	if (word)
+		return word;
+	return levels == 1u << PP__NORMAL ? claim_ring(self, PP__NORMAL, slot) : claim_by_priority(self, levels, slot);
 }
 
 /* The first claim after a wake: lets another be woken, wakes one if there is more (also when it was not the searcher

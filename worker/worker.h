@@ -41,6 +41,7 @@ struct pp__self {
 	pid_t     supervisor;
 	void     *data;                  /* pp_task_set_worker_data */
 	uint64_t  tasks;
+	uint32_t  turn;                  /* claims while there are several priorities */
 	int64_t   now_ns;                /* of the last look at the clock */
 	uint32_t  requeued_seen;
 	struct pp__spin spin;
