@@ -246,6 +246,17 @@ PP_API void pp_executor_free(pp_executor *executor);
 PP_API int  pp_executor_pause(pp_executor *executor);
 PP_API int  pp_executor_resume(pp_executor *executor);
 
+/*
+ * Runs fn once in every worker that lives, the spare included, a busy one after its task: to warm up what each process has of
+ * its own. fn has a task's shape, but no future: what it returns but the int, and raises, goes nowhere. With
+ * PP_START_ALL that is every worker; one that starts later does not run it: that is for the initializer. One that dies in it
+ * is replaced, and no future fails for it. data are copied. Waits until all have run it; threads take turns.
+ * Returns in how many workers fn returned 0. -ETIMEDOUT: those that have not come to it run it later, and another call waits
+ * for these first. -EINVAL; -EFAULT (as of pp_submit); -ENOMEM, -ENOSPC; -ESHUTDOWN; -EPIPE; -ECHILD.
+ */
+PP_API int  pp_executor_run_on_workers(pp_executor *executor, pp_fn *fn, const void *data, size_t size,
+                                       int64_t timeout_ms);
+
 /* Stores the pids of at most n live workers (not of a spare); pids may be NULL when n is 0. Returns how many live;
  * -EINVAL, -ECHILD. A pid may be gone when this returns. */
 PP_API int  pp_executor_workers(pp_executor *executor, pid_t *pids, size_t n);

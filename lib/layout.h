@@ -123,6 +123,7 @@ struct pp__worker {
 	_Atomic uint32_t  requeue;               /* a slot put back by the supervisor, plus one: looked at before the ring */
 	_Atomic uint32_t  condemned;             /* it starts nothing any more; written by the supervisor, before it kills it */
 	_Atomic uint32_t  again;                 /* likewise, for a further attempt */
+	_Atomic uint32_t  round, round_well;     /* the last that it has answered, and that whose function returned 0 */
 	int32_t           init_code;
 	char              text[PP__TEXT];        /* why the initializer failed */
 	_Atomic uint64_t  resident;              /* private bytes that it had when it became live, where options ask; or 0 */
@@ -200,6 +201,10 @@ static inline uint32_t pp__who_make(int32_t pid, int32_t seat) { return (uint32_
 static inline int32_t pp__who_pid(uint32_t who) { return (int32_t)(who & ((1u << 22) - 1)); }
 static inline int32_t pp__who_seat(uint32_t who) { return (int32_t)(who >> 22); }
 
+#define PP__ROUND_SHIFT 8
+static inline uint32_t pp__levels_open(uint32_t levels) { return levels & ((1u << PP__LEVELS) - 1); }
+static inline uint32_t pp__levels_round(uint32_t levels) { return levels >> PP__ROUND_SHIFT; }
+
 enum pp__closing { PP__OPEN, PP__CLOSING };
 
 #define PP__KILL_ASK 0           /* no signal: what runs is asked to end first */
@@ -224,7 +229,7 @@ struct pp__header {
 	pp_fn            *initializer, *finalizer;
 	uint64_t          init_offset, init_size;/* the initializer's data, in the argument area */
 	_Atomic uint64_t  ring_mask[PP__LEVELS][2];
-	_Atomic uint32_t  levels;                /* bit per ring that was ever used; 0: paused, nothing may be claimed */
+	_Atomic uint32_t  levels;                /* bit per ring that was ever used, none while paused; and the round's number */
 	_Atomic uint32_t  wanted;                /* workers that the load asks for */
 	_Atomic uint32_t  closing;               /* enum pp__closing */
 	_Atomic uint32_t  kill_signal;           /* pp_executor_signal: SIGTERM or SIGKILL; or PP__KILL_ASK */
@@ -235,6 +240,8 @@ struct pp__header {
 	_Atomic uint32_t  timed_requests;        /* raised when a deadline may be the earliest */
 	_Atomic uint32_t  slots;                 /* that exist */
 	int64_t           grace_ns;              /* from the flag to SIGTERM, and from there to SIGKILL; 0: SIGKILL at once */
+	pp_fn            *round_fn;              /* pp_executor_run_on_workers */
+	uint64_t          round_offset, round_size;
 	uint64_t          tallies;               /* offset of the area: one per entry, and the supervisor's */
 };
 

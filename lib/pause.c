@@ -11,7 +11,7 @@
 
 void pp__levels_publish(pp_executor *ex)
 {
-	atomic_store(&ex->segment.shared.header->levels, ex->paused ? 0 : ex->levels);
+	atomic_store(&ex->segment.shared.header->levels, (ex->paused ? 0 : ex->levels) | ex->round << PP__ROUND_SHIFT);
 }
 
 int pp__level_use(pp_executor *ex, enum pp__level level)

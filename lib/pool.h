@@ -132,6 +132,11 @@ struct pp_executor {
 	struct pp__ring_writer rings[PP__LEVELS];        /* those in levels are made */
 	uint32_t            levels;
 	bool                paused;
+	uint32_t            round;               /* of pp_executor_run_on_workers; with submit_lock and pp__lock */
+	uint32_t            round_place;         /* its data, round_size of them */
+	uint64_t            round_size;
+	bool                in_round;            /* a thread waits for it; pp__lock */
+	uint32_t            round_incarnations[PP__MAX_ENTRIES]; /* of who was there, plus one; 0: nobody */
 	struct pp__arguments arguments, mutables;
 	struct pp__slab   **slabs;       /* by slot / PP__SLAB; never moves: room for max_slots */
 	_Atomic uint32_t    slots;       /* that exist */

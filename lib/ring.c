@@ -204,7 +204,7 @@ bool pp__ring_level_has_ready(const struct pp__shared *shared, enum pp__level le
 
 bool pp__ring_has_ready(const struct pp__shared *shared)
 {
-	uint32_t levels = atomic_load(&shared->header->levels);
+	uint32_t levels = pp__levels_open(atomic_load(&shared->header->levels));
 
 	for (unsigned level = 0; level < PP__LEVELS; level++)
 		if (levels & 1u << level && pp__ring_level_has_ready(shared, (enum pp__level)level))

@@ -11,8 +11,8 @@
  * When the array is full, live entries are copied to the other one and the head is set there: positions go on, so
  * that a worker which still holds an old head cannot move the new one.
  *
- * header->levels says which rings were ever used, so that a pool with tasks of one priority looks at one ring; and it is 0
- * while the executor is paused, so that one look tells workers of both.
+ * header->levels says which rings were ever used, so that a pool with tasks of one priority looks at one ring, and none of
+ * them while the executor is paused. The number of the last round is in the same word: one look tells workers of all.
  */
 #ifndef PP_LIB_RING_H
 #define PP_LIB_RING_H

@@ -155,7 +155,7 @@ static void offer_again(pp_future *future)
 	pp_executor *ex = future->executor;
 	struct pp__ring_writer *ring = &ex->rings[future->level];
 
-	if (!atomic_load(&ex->segment.shared.header->levels))
+	if (!pp__levels_open(atomic_load(&ex->segment.shared.header->levels)))
 		return;                  /* paused */
 	pthread_mutex_lock(&ex->submit_lock);
 	pp__ring_repair(ring, &ex->segment);

@@ -90,17 +90,27 @@ static uint64_t claim_by_priority(struct pp__self *self, uint32_t levels, uint32
 	return word;
 }
 
+/* Something is not as usual: there are several priorities, a round has begun, or the executor is paused. */
+static uint64_t look_closely(struct pp__self *self, uint32_t levels, uint32_t *slot)
+{
+	uint64_t word;
+
+	pp__round_look(self);
+	if (!pp__levels_open(levels))
+		return 0;
+	word = claim_requeued(self, slot);
+	return word ? word : claim_by_priority(self, levels, slot);
+}
+
 static uint64_t look(struct pp__self *self, uint32_t *slot)
 {
 	uint32_t levels = atomic_load(&self->shared->header->levels);
 	uint64_t word;
 
-	if (!levels)
-		return 0;                        /* paused */
+	if (levels != self->plain_levels)
+		return look_closely(self, levels, slot);
 	word = claim_requeued(self, slot);
-	if (word)
-		return word;
-	return levels == 1u << PP__NORMAL ? claim_ring(self, PP__NORMAL, slot) : claim_by_priority(self, levels, slot);
+	return word ? word : claim_ring(self, PP__NORMAL, slot);
 }
 
 /* The first claim after a wake: lets another be woken, wakes one if there is more (also when it was not the searcher
@@ -286,6 +296,7 @@ static bool await_seat(struct pp__self *self)
 	while (atomic_load(&self->line->seat) < 0) {
 		if (is_closing(self))
 			return false;
+		pp__round_look(self);
 		pp__sem_wait(&self->line->wake, PP__NEVER);
 	}
 	return true;
@@ -328,13 +339,14 @@ static void work(struct pp__self *self)
 }
 
 /* The initializer and the finalizer have a task's shape, but no slot: what they return goes nowhere. */
-static int run_hook(struct pp__self *self, pp_fn *fn)
+int pp__run_hook(struct pp__self *self, pp_fn *fn, uint64_t offset, uint64_t size)
 {
-	const struct pp__header *h = self->shared->header;
 	int rc;
 
 	pp__task_begin(self, PP__NO_SLOT, 0);
-	rc = fn(&self->task, self->shared->base + (h->init_offset ? h->init_offset : h->descs), h->init_size);
+	rc = fn(&self->task, self->shared->base + (offset ? offset : self->shared->header->descs), size);
+	if (!pp__is_owner_process(self->mark, self->pid))
+		_exit(0);
 	pp__flush_output();
 	if (rc == 0 && self->task.raised)
 		rc = self->task.raise_code;
@@ -352,7 +364,8 @@ static void note_memory(struct pp__self *self)
 static bool initialize(struct pp__self *self)
 {
 	pp_fn *initializer = self->shared->header->initializer;
-	int rc = initializer ? run_hook(self, initializer) : 0;
+	const struct pp__header *h = self->shared->header;
+	int rc = initializer ? pp__run_hook(self, initializer, h->init_offset, h->init_size) : 0;
 
 	if (rc != 0) {
 		self->line->init_code = rc;
@@ -370,6 +383,7 @@ static bool initialize(struct pp__self *self)
 int pp__worker_main(struct pp__supervisor *supervisor, uint32_t entry)
 {
 	static struct pp__self self;             /* not on the stack: a task may overrun that */
+	const struct pp__header *h = supervisor->shared->header;
 
 	self = (struct pp__self){ .shared = supervisor->shared, .line = supervisor->shared->workers + entry,
 	                          .tally = supervisor->shared->tallies + entry, .entry = entry, .spin = { PP__SPIN_MAX_NS },
@@ -377,14 +391,15 @@ int pp__worker_main(struct pp__supervisor *supervisor, uint32_t entry)
 	                          .sums = supervisor->shared->header->flags & PP_CHECKSUM };
 	if (pp__worker_setup(&self, supervisor) < 0)
 		return 1;
+	pp__round_born(&self);
 	if (!initialize(&self))
 		return 1;
 	work(&self);
 	pp__promote_spare(&self);
 	atomic_store(&self.line->phase, PP__LEAVING);
 	pp__sleepers_leave(self.shared, entry);
-	if (self.shared->header->finalizer)
-		run_hook(&self, self.shared->header->finalizer);
+	if (h->finalizer)
+		pp__run_hook(&self, h->finalizer, h->init_offset, h->init_size);
 	pp__segment_forget(&supervisor->boot.segment);
 	return 0;
 }

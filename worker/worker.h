@@ -41,6 +41,7 @@ struct pp__self {
 	pid_t     supervisor;
 	void     *data;                  /* pp_task_set_worker_data */
 	uint64_t  tasks;
+	uint32_t  plain_levels;          /* of the header, when there are normal tasks only and no new round */
 	uint32_t  turn;                  /* claims while there are several priorities */
 	int64_t   now_ns;                /* of the last look at the clock */
 	uint32_t  requeued_seen;
@@ -56,6 +57,13 @@ struct pp__self {
 	uintptr_t stack_top;             /* what is above this on the main thread's stack is not the worker's own */
 	struct pp_task task;
 };
+
+/* The initializer, the finalizer, or a round: they have a task's shape, but no slot. */
+int  pp__run_hook(struct pp__self *self, pp_fn *fn, uint64_t offset, uint64_t size);
+
+/* round.c */
+void pp__round_born(struct pp__self *self);
+void pp__round_look(struct pp__self *self);
 
 int pp__worker_main(struct pp__supervisor *supervisor, uint32_t entry);
 
