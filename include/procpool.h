@@ -101,7 +101,10 @@ enum pp_flags {                          /* pp_options.flags */
 	PP_CHECKSUM      = 1u << 6,      /* of the bytes of each result, too: see below */
 	PP_COPY_OUT      = 1u << 7,      /* with it: results are copied to private memory of the parent and checked there */
 	PP_NO_CRASH_HANDLER = 1u << 8,   /* see pp_executor_create: workers keep the application's own */
-	PP_CAPTURE       = 1u << 9       /* keeps what tasks print, for the post-mortem: see capture_bytes */
+	PP_CAPTURE       = 1u << 9,      /* keeps what tasks print, for the post-mortem: see capture_bytes */
+	PP_ACCOUNTING    = 1u << 10      /* outcomes say what each task used: costs two system calls, PRICE us in all, per task.
+	                                    Known of tasks that return, raise, exit or crash; not of one that is killed or
+	                                    calls _exit, nor of single items of a map's chunk */
 };
 
 /*
@@ -451,6 +454,11 @@ typedef struct pp_outcome {              /* made by the library; reached by poin
 	pid_t        thread;             /* that the signal met; pid's own is the task's; 0: not known */
 	const struct pp_outcome *earlier;/* the attempt before, without its result and message; NULL: there was none */
 	int          certain;            /* MEMORY: 0: that is only likely; else 0 */
+	/* With PP_ACCOUNTING, of this task; UINT64_MAX: not known. */
+	uint64_t     cpu_ns;             /* that its process used meanwhile, in all threads */
+	uint64_t     peak_rss;           /* the most memory in bytes that the process ever had resident, up to the task's end */
+	uint64_t     faults;             /* page faults, */
+	uint64_t     switches;           /* and context switches */
 } pp_outcome;
 
 /*

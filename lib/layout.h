@@ -140,6 +140,9 @@ struct pp__worker {
 
 #define PP__PROGRESS_TEXT 64u
 
+/* What the task of a slot used, in the manner of pp_outcome; all UINT64_MAX: not known. With PP_ACCOUNTING. */
+struct pp__usage { uint64_t cpu_ns, peak_rss, faults, switches; };
+
 /* What the task that runs has said last. */
 struct pp__progress {
 	alignas(PP__LINE) _Atomic uint32_t sequence;     /* odd: it is being written */
@@ -240,6 +243,7 @@ struct pp__header {
 	_Atomic uint32_t  timed_requests;        /* raised when a deadline may be the earliest */
 	_Atomic uint32_t  slots;                 /* that exist */
 	int64_t           grace_ns;              /* from the flag to SIGTERM, and from there to SIGKILL; 0: SIGKILL at once */
+	uint64_t          usages;                /* offset of the area: one per slot; it has memory with PP_ACCOUNTING only */
 	pp_fn            *round_fn;              /* pp_executor_run_on_workers */
 	uint64_t          round_offset, round_size;
 	uint64_t          tallies;               /* offset of the area: one per entry, and the supervisor's */
@@ -262,6 +266,7 @@ struct pp__shared {
 	struct pp__worker  *workers;
 	_Atomic uint64_t   *timed;
 	struct pp__tally   *tallies;
+	struct pp__usage   *usages;
 	struct pp__desc    *descs;
 	struct pp__cell    *cells;
 	_Atomic uint64_t   *units;

@@ -249,6 +249,7 @@ int  pp__submit(pp_executor *executor, const pp_task_options *options, pp_fn *fn
 void pp__wake_sleepers(pp_future *future);
 
 /* outcome.c */
+extern const struct pp__usage pp__usage_unknown;
 const pp_outcome *pp__future_outcome(pp_future *future);                 /* of one that has ended */
 void              pp__box_init(struct pp__box *box);
 void              pp__box_clear(struct pp__box *box);                    /* frees what it points to */

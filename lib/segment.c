@@ -98,6 +98,8 @@ static void lay_out(struct pp__header *h, uint32_t max_workers)
 	at += (uint64_t)h->max_slots * sizeof(struct pp__cell);
 	h->extensions = at;
 	at += (uint64_t)h->max_slots * PP__EXTENSION;
+	h->usages = at;
+	at += (uint64_t)h->max_slots * sizeof(struct pp__usage);
 	/* A quarter of the rest for mutable blocks, one for results up to 64 KiB, half for larger ones. The words of all units
 	 * come first. */
 	rest = h->size - at;
@@ -119,6 +121,7 @@ static void find_areas(struct pp__shared *shared, char *base, const struct pp__h
 	shared->workers = (struct pp__worker *)(void *)(base + h->workers);
 	shared->timed = (_Atomic uint64_t *)(void *)(base + h->timed);
 	shared->tallies = (struct pp__tally *)(void *)(base + h->tallies);
+	shared->usages = (struct pp__usage *)(void *)(base + h->usages);
 	shared->descs = (struct pp__desc *)(void *)(base + h->descs);
 	shared->cells = (struct pp__cell *)(void *)(base + h->cells);
 	shared->units = (_Atomic uint64_t *)(void *)(base + h->unit_words);

@@ -116,6 +116,8 @@ static void make_ready(pp_executor *ex, pp_future *future, bool detached)
 	cell->start_ns = (uint64_t)future->submit_ns;
 	future->chunk = shared->descs[future->slot].fn == pp__chunk_run;
 	future->plain &= !future->chunk;
+	if (ex->flags & PP_ACCOUNTING)
+		shared->usages[future->slot] = pp__usage_unknown;
 	if (future->chunk)
 		pp__chunk_reset(shared, future->slot, future->generation);
 	pp__slot_ready(cell, push ? word | PP__WANT_PUSH : word);

@@ -55,6 +55,8 @@ static void settle(struct pp__self *self, int signal, int code, const siginfo_t 
 		return;                  /* the supervisor has to see that this is dead before another attempt can start */
 	}
 	cell->end_ns = (uint64_t)pp__now_ns();
+	if (self->accounts)
+		pp__usage_end(self, slot);
 	cell->death_signal = signal;
 	cell->death_code = code;
 	cell->death_address = info && has_address(signal) ? (uint64_t)(uintptr_t)info->si_addr : 0;

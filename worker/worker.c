@@ -223,6 +223,20 @@ static void fail(const struct pp__self *self, struct pp__cell *cell, uint64_t wo
 	pp__nudge_supervisor(self->shared);
 }
 
+static int run_with_extras(struct pp__self *self, const struct pp__desc *desc, const void *data)
+{
+	int rc;
+
+	if (self->capture.fd >= 0)
+		pp__capture_begin(self);
+	if (self->accounts)
+		pp__usage_begin(self);
+	rc = desc->fd_count ? run_with_fds(self, desc, data) : desc->fn(&self->task, data, desc->size);
+	if (self->accounts && pp__is_owner_process(self->mark, self->pid))
+		pp__usage_end(self, self->task.slot);
+	return rc;
+}
+
 /* The end of the task before is the start of this one, which may have been submitted a moment later. */
 static void start_clock(struct pp__self *self, struct pp__cell *cell)
 {
@@ -266,9 +280,7 @@ static void run(struct pp__self *self, uint32_t slot, uint64_t word)
 		tell_of_stop(self, slot);
 	self->tasks++;
 	atomic_store_explicit(&self->line->tasks, self->tasks, memory_order_relaxed);
-	if (self->capture.fd >= 0)
-		pp__capture_begin(self);
-	rc = desc->fd_count ? run_with_fds(self, desc, data) : desc->fn(&self->task, data, desc->size);
+	rc = desc->fd_count || self->has_extras ? run_with_extras(self, desc, data) : desc->fn(&self->task, data, desc->size);
 	if (!pp__is_owner_process(self->mark, self->pid))
 		_exit(0);                        /* a child of the task came back from it: the future is not its own */
 	pp__flush_output();
@@ -386,11 +398,12 @@ int pp__worker_main(struct pp__supervisor *supervisor, uint32_t entry)
 	const struct pp__header *h = supervisor->shared->header;
 
 	self = (struct pp__self){ .shared = supervisor->shared, .line = supervisor->shared->workers + entry,
-	                          .tally = supervisor->shared->tallies + entry, .entry = entry, .spin = { PP__SPIN_MAX_NS },
-	                          .stack_top = (uintptr_t)__builtin_frame_address(0) + 16,
-	                          .sums = supervisor->shared->header->flags & PP_CHECKSUM };
+	                          .tally = supervisor->shared->tallies + entry, .accounts = h->flags & PP_ACCOUNTING,
+	                          .entry = entry, .spin = { PP__SPIN_MAX_NS },
+	                          .stack_top = (uintptr_t)__builtin_frame_address(0) + 16, .sums = h->flags & PP_CHECKSUM };
 	if (pp__worker_setup(&self, supervisor) < 0)
 		return 1;
+	self.has_extras = self.accounts || self.capture.fd >= 0;
 	pp__round_born(&self);
 	if (!initialize(&self))
 		return 1;

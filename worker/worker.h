@@ -43,6 +43,9 @@ struct pp__self {
 	uint64_t  tasks;
 	uint32_t  plain_levels;          /* of the header, when there are normal tasks only and no new round */
 	uint32_t  turn;                  /* claims while there are several priorities */
+	bool      accounts;              /* PP_ACCOUNTING */
+	bool      has_extras;            /* something is to be done around each task */
+	struct pp__usage usage;          /* up to the start of the task */
 	int64_t   now_ns;                /* of the last look at the clock */
 	uint32_t  requeued_seen;
 	struct pp__spin spin;
@@ -60,6 +63,10 @@ struct pp__self {
 
 /* The initializer, the finalizer, or a round: they have a task's shape, but no slot. */
 int  pp__run_hook(struct pp__self *self, pp_fn *fn, uint64_t offset, uint64_t size);
+
+/* usage.c: with PP_ACCOUNTING, around a task. */
+void pp__usage_begin(struct pp__self *self);
+void pp__usage_end(struct pp__self *self, uint32_t slot);
 
 /* round.c */
 void pp__round_born(struct pp__self *self);
