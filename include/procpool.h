@@ -63,6 +63,7 @@ typedef struct pp_task     pp_task;      /* inside a worker, for the time of one
 
 #define PP_FOREVER   ((int64_t)-1)
 #define PP_NONE      (-1)
+#define PP_INLINE    (-2)                /* max_workers: tasks run in the caller, for a debugger; see pp_executor_create */
 
 /*
  * An object, a struct or a scalar, as the two arguments by which bytes are passed:
@@ -140,7 +141,7 @@ typedef struct pp_limits {
 
 typedef struct pp_options {              /* no implicit padding; grows at the end only */
 	size_t      size;                /* sizeof(pp_options); see PP_OPTIONS_INIT */
-	int32_t     max_workers;         /* 1 to 256; 0: as many as CPUs in the calling thread's affinity mask */
+	int32_t     max_workers;         /* 1 to 256; PP_INLINE; 0: as many as CPUs in the calling thread's affinity mask */
 	uint32_t    flags;               /* enum pp_flags */
 	uint64_t    max_pending;         /* futures not done at any time, beyond which submit waits; 0: no bound but memory */
 	uint64_t    max_tasks_per_worker;/* a worker is replaced after so many tasks; 0: never */
@@ -209,6 +210,13 @@ extern "C" {
  * a row, or returns an error while no other worker lives; or the supervisor is gone. Then every future not done ends as
  * PP_BROKEN, and every later submit is -EPIPE. Deaths of workers elsewhere never break the pool; when they come before the
  * first task of a worker, one after the other, the next start waits, from 10 ms on twice as long each time, up to 0.64 s.
+ *
+ * Debug mode: with max_workers PP_INLINE there is no other process. A submit runs its task in the calling thread before it
+ * returns, one task at a time; initializer and finalizer run in create and free. All other calls work as ever, so a
+ * program needs no change to be stepped through with a debugger: results, errors, maps, blocks, descriptors, callbacks,
+ * waits. But a task that crashes or exits takes the program with it; tasks see and change the program's own memory and
+ * files; time limits, retries, priorities and what options say of worker processes do nothing; a kill only raises the flag of a
+ * task; pp_executor_pause is -ENOTSUP. A submit from within a task is -ECHILD, as in a worker.
  *
  * options may be NULL. *executor is NULL after a failure, and nothing is left behind.
  * 0; -EINVAL (executor NULL; an option out of its range, a flag or a field that this version does not know, an

@@ -85,7 +85,7 @@ int pp__options_read(pp_options *to, const pp_options *from)
 		return -EINVAL;
 	if ((to->flags & PP_COPY_OUT) && !(to->flags & PP_CHECKSUM))
 		return -EINVAL;
-	if (to->max_workers < 0 || to->max_workers > (int32_t)PP__MAX_WORKERS)
+	if ((to->max_workers < 0 && to->max_workers != PP_INLINE) || to->max_workers > (int32_t)PP__MAX_WORKERS)
 		return -EINVAL;
 	if ((!to->initializer_data && to->initializer_size) || !surroundings_are_valid(to))
 		return -EINVAL;

@@ -36,6 +36,8 @@ static int set_paused(pp_executor *ex, bool paused)
 		return -ECHILD;
 	if (!ex)
 		return -EINVAL;
+	if (ex->inlined)
+		return -ENOTSUP;
 	pthread_mutex_lock(&ex->submit_lock);
 	if (ex->closed)
 		rc = -ESHUTDOWN;

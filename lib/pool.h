@@ -132,6 +132,12 @@ struct pp_executor {
 	struct pp__ring_writer rings[PP__LEVELS];        /* those in levels are made */
 	uint32_t            levels;
 	bool                paused;
+	bool                inlined;             /* PP_INLINE: inline.c, and what follows here */
+	bool                inline_begun;        /* the initializer has succeeded */
+	struct pp__self    *inline_self;         /* with inline_lock */
+	pthread_mutex_t     inline_lock;         /* a task runs */
+	_Atomic uint32_t    inline_open;         /* tasks that were submitted and have not ended */
+	int                 bell_fd;             /* the write end behind pp_executor_fd; else -1 */
 	uint32_t            round;               /* of pp_executor_run_on_workers; with submit_lock and pp__lock */
 	uint32_t            round_place;         /* its data, round_size of them */
 	uint64_t            round_size;
@@ -235,6 +241,16 @@ void pp__policy_recall(const pp_executor *executor);     /* the supervisor looks
 /* The attempts that failed, of a future that has ended, and how many they are; NULL: none, or no memory. */
 struct pp__earlier *pp__policy_history(const pp_future *future, const char *task_name, unsigned *count);
 const pp_outcome *pp__policy_last(const struct pp__earlier *history, unsigned count);
+
+/* inline.c */
+bool pp__inline_inside(void);                            /* this thread is in a task */
+int  pp__inline_begin(pp_executor *executor);            /* 0; -ECANCELED: with PP_START_ALL the initializer failed */
+void pp__inline_end(pp_executor *executor);
+void pp__inline_task(pp_executor *executor, const pp_task_options *options, uint32_t slot);      /* no lock held */
+bool pp__inline_await(pp_executor *executor, int64_t deadline);
+int  pp__inline_round(pp_executor *executor, pp_fn *fn, const void *data, size_t size);
+void pp__inline_ring_fd(const pp_executor *executor);
+int  pp__inline_start(pp_executor *executor);            /* in start.c: in place of pp__executor_start */
 
 /* pause.c */
 void pp__levels_publish(pp_executor *executor);                          /* submit_lock held, or before it is known */

@@ -108,12 +108,14 @@ int pp_executor_run_on_workers(pp_executor *ex, pp_fn *fn, const void *data, siz
 	int64_t deadline;
 	int rc = 0;
 
-	if (!pp__is_original_process())
+	if (!pp__is_original_process() || pp__inline_inside())
 		return -ECHILD;
 	if (!ex || !fn || (!data && size) || !pp__time_is_valid(timeout_ms))
 		return -EINVAL;
 	if (!pp__code_is_known(ex->code, fn))
 		return -EFAULT;
+	if (ex->inlined)
+		return pp__inline_round(ex, fn, data, size);
 	deadline = pp__deadline_ns(timeout_ms);
 	pthread_mutex_lock(&pp__lock);
 	while (rc == 0 && ex->in_round)

@@ -144,14 +144,15 @@ static int await_end(pp_executor *ex, int64_t timeout_ms)
 {
 	int64_t deadline = pp__deadline_ns(timeout_ms);
 	int state = pp__cancel_hold();
-	bool gone = await_supervisor(ex, deadline);
+	bool gone = ex->inlined ? pp__inline_await(ex, deadline) : await_supervisor(ex, deadline);
 
-	if (gone && !atomic_load(&ex->segment.shared.control->finished))
+	if (gone && !ex->inlined && !atomic_load(&ex->segment.shared.control->finished))
 		await_orphans(ex);
 	pp__cancel_restore(state);
 	if (!gone)
 		return -ETIMEDOUT;
-	reap_supervisor(ex);
+	if (!ex->inlined)
+		reap_supervisor(ex);
 	settle_the_rest(ex);
 	return finish_callbacks(ex, deadline);
 }

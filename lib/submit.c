@@ -180,15 +180,18 @@ static int enqueue(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const s
 	if (!*future)
 		return rc;
 	rc = fill(ex, *future, o, fn, in);
-	if (rc == 0 && o->fd_count)
+	if (rc == 0 && o->fd_count && !ex->inlined)
 		rc = put_fds(ex, *future, o);
 	if (rc < 0) {
 		pp__slot_give_back(*future);
 		return rc;
 	}
-	*nudge = raise_wanted(ex);
+	*nudge = !ex->inlined && raise_wanted(ex);
 	make_ready(ex, *future, detached);
-	rc = pp__ring_push(&ex->rings[level], &ex->segment, (*future)->slot);
+	if (ex->inlined)
+		atomic_fetch_add(&ex->inline_open, 1);
+	else
+		rc = pp__ring_push(&ex->rings[level], &ex->segment, (*future)->slot);
 	if (rc < 0) {
 		/* No worker knows of it; one that was told by a stale entry may have it, and then it runs. */
 		if (pp__slot_cancel(pp__cell_of(*future), (*future)->generation)) {
@@ -251,6 +254,10 @@ static int submit(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const st
 		return rc;
 	if (future)
 		*future = made;
+	if (ex->inlined) {
+		pp__inline_task(ex, o, made->slot);
+		return 0;
+	}
 	note_cpu(ex);
 	if (!made->plain)
 		pp__policy_tell(ex, made);
@@ -313,7 +320,7 @@ int pp__submit(pp_executor *ex, const pp_task_options *options, pp_fn *fn, const
 
 	if (future)
 		*future = NULL;
-	if (!pp__is_original_process())
+	if (!pp__is_original_process() || pp__inline_inside())
 		return -ECHILD;
 	if (!ex || !fn || !in)
 		return -EINVAL;

@@ -65,7 +65,7 @@ void pp__tend(pp_executor *ex)
 	int code = atomic_load(&c->broken);
 
 	atomic_store(&ex->looked_ns, pp__now_ns());
-	if (atomic_load(&ex->broken))
+	if (atomic_load(&ex->broken) || ex->inlined)
 		return;
 	if (code) {
 		broken_text(c, text);
@@ -174,7 +174,7 @@ void pp__tend_future(pp_future *future)
 	            || (state >= PP__CLAIMED && pp__owner_has_left(ex, future->slot, word))
 	            || ((state == PP__DELAYED || state == PP__FAILED) && !pp__policy_of(&ex->segment.shared, future->slot));
 
-	if (pp__future_has_ended(future) || word != pp__slot_look(pp__cell_of(future)))
+	if (ex->inlined || pp__future_has_ended(future) || word != pp__slot_look(pp__cell_of(future)))
 		return;                  /* it lives: a death is settled before its owner is buried */
 	if (lost)
 		end_lost(future);

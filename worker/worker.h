@@ -43,6 +43,7 @@ struct pp__self {
 	uint64_t  tasks;
 	uint32_t  plain_levels;          /* of the header, when there are normal tasks only and no new round */
 	uint32_t  turn;                  /* claims while there are several priorities */
+	bool      inlined;               /* in the application's process: inline.c */
 	bool      accounts;              /* PP_ACCOUNTING */
 	bool      has_extras;            /* something is to be done around each task */
 	struct pp__usage usage;          /* up to the start of the task */
@@ -63,6 +64,10 @@ struct pp__self {
 
 /* The initializer, the finalizer, or a round: they have a task's shape, but no slot. */
 int  pp__run_hook(struct pp__self *self, pp_fn *fn, uint64_t offset, uint64_t size);
+
+/* inline.c: behind those of door.h. */
+int  pp__inline_hook(struct pp__self *self, pp_fn *fn, const void *data, size_t size);
+void pp__inline_run(struct pp__self *self, uint32_t slot, const struct pp__pass_end *fds, int fd_count);
 
 /* usage.c: with PP_ACCOUNTING, around a task. */
 void pp__usage_begin(struct pp__self *self);
