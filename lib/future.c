@@ -222,7 +222,7 @@ int pp_future_kill(pp_future *future)
 		return -ECHILD;
 	if (!future)
 		return -EINVAL;
-	ask = future->executor->segment.shared.header->grace_ns ? pp__slot_ask_kill : pp__slot_stop_kill;
+	ask = future->executor->inlined || future->executor->segment.shared.header->grace_ns ? pp__slot_ask_kill : pp__slot_stop_kill;
 	while (!pp__future_has_ended(future)) {
 		if (ask(pp__cell_of(future), future->generation)) {
 			pp__nudge(future->executor);

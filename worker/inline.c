@@ -76,7 +76,7 @@ static uint64_t publish(struct pp__self *self, struct pp__cell *cell, uint64_t w
 	uint64_t done = pp__slot_publish(cell, word);
 
 	if (!done) {
-		done = pp__slot_killed(cell, word & PP__OWNER_BITS);
+		done = pp__slot_stopped(cell, word & PP__OWNER_BITS);
 		pp__tally_end(self->tally, PP_KILLED, cell);
 		return done;
 	}

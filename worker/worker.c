@@ -18,100 +18,6 @@
 #include "wake.h"
 
 #define LOOKS_PER_CLOCK 16
-#define LOWEST_FIRST_EACH 16u
-
-/* Killed before the claim: still READY, others take it. Killed after it: the supervisor finds it through cur, and puts
- * it back. cur is stored first, so that there is no instant at which the owner is known to nobody. */
-static uint64_t claim(struct pp__self *self, uint32_t slot)
-{
-	atomic_store_explicit(&self->line->cur, slot, memory_order_release);
-	return pp__slot_claim(self->shared->cells + slot, self->owner);
-}
-
-/* The word is cleared after the claim; if that claim fails, it was stale. */
-static uint64_t claim_held(struct pp__self *self, _Atomic uint32_t *holder, uint32_t *slot)
-{
-	uint32_t held = atomic_load(holder);
-	uint64_t word;
-
-	if (!held || held > self->shared->header->max_slots)
-		return 0;
-	*slot = held - 1;
-	word = claim(self, *slot);
-	atomic_compare_exchange_strong(holder, &held, 0);
-	return word;
-}
-
-/* What the supervisor has put back, or offers again, comes first. */
-static uint64_t claim_requeued(struct pp__self *self, uint32_t *slot)
-{
-	uint32_t seen = atomic_load(&self->shared->control->requeued);
-	uint64_t word;
-
-	if (seen == self->requeued_seen)
-		return 0;
-	for (uint32_t i = 0; i < self->shared->header->entries; i++) {
-		word = claim_held(self, &self->shared->workers[i].requeue, slot);
-		if (!word)
-			word = claim_held(self, &self->shared->workers[i].again, slot);
-		if (word)
-			return word;
-	}
-	self->requeued_seen = seen;
-	return 0;
-}
-
-/* Killed between the claim and the pass: the next one passes the entry, which is stale then. */
-static uint64_t claim_ring(struct pp__self *self, enum pp__level level, uint32_t *slot)
-{
-	uint64_t head, word;
-
-	while ((*slot = pp__ring_peek(self->shared, level, &head)) != PP__NO_SLOT) {
-		word = claim(self, *slot);
-		pp__ring_pass(self->shared, level, head);
-		if (word)
-			return word;
-	}
-	return 0;
-}
-
-/* The highest first; but one claim in so many the lowest first, so that no priority waits for ever. */
-static uint64_t claim_by_priority(struct pp__self *self, uint32_t levels, uint32_t *slot)
-{
-	bool reversed = self->turn % LOWEST_FIRST_EACH == LOWEST_FIRST_EACH - 1;
-	uint64_t word = 0;
-
-	for (unsigned i = 0; i < PP__LEVELS && !word; i++) {
-		unsigned level = reversed ? PP__LEVELS - 1 - i : i;
-		if (levels & 1u << level)
-			word = claim_ring(self, (enum pp__level)level, slot);
-	}
-	self->turn += word != 0;
-	return word;
-}
-
-/* Something is not as usual: there are several priorities, a round has begun, or the executor is paused. */
-static uint64_t look_closely(struct pp__self *self, uint32_t levels, uint32_t *slot)
-{
-	uint64_t word;
-
-	pp__round_look(self);
-	if (!pp__levels_open(levels))
-		return 0;
-	word = claim_requeued(self, slot);
-	return word ? word : claim_by_priority(self, levels, slot);
-}
-
-static uint64_t look(struct pp__self *self, uint32_t *slot)
-{
-	uint32_t levels = atomic_load(&self->shared->header->levels);
-	uint64_t word;
-
-	if (levels != self->plain_levels)
-		return look_closely(self, levels, slot);
-	word = claim_requeued(self, slot);
-	return word ? word : claim_ring(self, PP__NORMAL, slot);
-}
 
 /* The first claim after a wake: lets another be woken, wakes one if there is more (also when it was not the searcher
  * any more: two tasks may have been submitted while it was), and sees to it that the supervisor ticks while tasks run. */
@@ -146,7 +52,7 @@ static uint64_t spin(struct pp__self *self, uint32_t *slot)
 	while (!word && !is_closing(self)) {
 		for (int i = 0; i < LOOKS_PER_CLOCK && !word; i++) {
 			pp__spin_pause();
-			word = look(self, slot);
+			word = pp__look(self, slot);
 		}
 		if (!word && pp__now_ns() >= until)
 			break;
@@ -176,11 +82,11 @@ static uint64_t await_task(struct pp__self *self, uint32_t *slot)
 		pp__sem_trywait(&self->line->wake);      /* a token from before this look says nothing */
 		pp__searching_end(self->shared, self->entry);
 		pp__sleepers_enter(self->shared, self->entry);
-		word = look(self, slot);
+		word = pp__look(self, slot);
 		if (word || closing)
 			break;
 		sleep_until_woken(self);
-		word = look(self, slot);
+		word = pp__look(self, slot);
 		if (!word)
 			word = spin(self, slot);
 	}
@@ -333,7 +239,7 @@ static void work(struct pp__self *self)
 		return;
 	pp__surroundings_pin(self, self->options);
 	self->now_ns = pp__now_ns();
-	word = look(self, &slot);
+	word = pp__look(self, &slot);
 	if (word)
 		stop_searching(self);
 	for (;;) {
@@ -346,7 +252,7 @@ static void work(struct pp__self *self)
 		run(self, slot, word);
 		if ((limit && self->tasks >= limit) || has_grown(self))
 			return;
-		word = look(self, &slot);
+		word = pp__look(self, &slot);
 	}
 }
 

@@ -73,6 +73,9 @@ void pp__inline_run(struct pp__self *self, uint32_t slot, const struct pp__pass_
 void pp__usage_begin(struct pp__self *self);
 void pp__usage_end(struct pp__self *self, uint32_t slot);
 
+/* claim.c: looks once, and claims. The word, or 0: there is nothing to do. */
+uint64_t pp__look(struct pp__self *self, uint32_t *slot);
+
 /* round.c */
 void pp__round_born(struct pp__self *self);
 void pp__round_look(struct pp__self *self);
