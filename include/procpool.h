@@ -63,6 +63,7 @@ typedef struct pp_task     pp_task;      /* inside a worker, for the time of one
 
 #define PP_FOREVER   ((int64_t)-1)
 #define PP_NONE      (-1)
+#define PP_INLINE    (-2)                /* max_workers: tasks run in the caller, for a debugger; see pp_executor_create */
 
 /*
  * An object, a struct or a scalar, as the two arguments by which bytes are passed:
@@ -101,7 +102,10 @@ enum pp_flags {                          /* pp_options.flags */
 	PP_CHECKSUM      = 1u << 6,      /* of the bytes of each result, too: see below */
 	PP_COPY_OUT      = 1u << 7,      /* with it: results are copied to private memory of the parent and checked there */
 	PP_NO_CRASH_HANDLER = 1u << 8,   /* see pp_executor_create: workers keep the application's own */
-	PP_CAPTURE       = 1u << 9       /* keeps what tasks print, for the post-mortem: see capture_bytes */
+	PP_CAPTURE       = 1u << 9,      /* keeps what tasks print, for the post-mortem: see capture_bytes */
+	PP_ACCOUNTING    = 1u << 10      /* outcomes say what each task used: costs two getrusage(2) per task.
+	                                    Known of tasks that return, raise, exit or crash; not of one that is killed or
+	                                    calls _exit, nor of single items of a map's chunk */
 };
 
 /*
@@ -139,7 +143,7 @@ typedef struct pp_limits {
 
 typedef struct pp_options {              /* no implicit padding; grows at the end only */
 	size_t      size;                /* sizeof(pp_options); see PP_OPTIONS_INIT */
-	int32_t     max_workers;         /* 1 to 256; 0: as many as CPUs in the calling thread's affinity mask */
+	int32_t     max_workers;         /* 1 to 256; PP_INLINE; 0: as many as CPUs in the calling thread's affinity mask */
 	uint32_t    flags;               /* enum pp_flags */
 	uint64_t    max_pending;         /* futures not done at any time, beyond which submit waits; 0: no bound but memory */
 	uint64_t    max_tasks_per_worker;/* a worker is replaced after so many tasks; 0: never */
@@ -210,6 +214,13 @@ extern "C" {
  * PP_BROKEN, and every later submit is -EPIPE. Deaths of workers elsewhere never break the pool; when they come before the
  * first task of a worker, one after the other, the next start waits, from 10 ms on twice as long each time, up to 0.64 s.
  *
+ * Debug mode: with max_workers PP_INLINE there is no other process. A submit runs its task in the calling thread before it
+ * returns, one task at a time; initializer and finalizer run in create and free. All other calls work as ever, so a
+ * program needs no change to be stepped through with a debugger: results, errors, maps, blocks, descriptors, callbacks,
+ * waits. But a task that crashes or exits takes the program with it; tasks see and change the program's own memory and
+ * files; time limits, retries, priorities and what options say of worker processes do nothing; a kill only raises the flag of a
+ * task; pp_executor_pause and _resize are -ENOTSUP. A submit from within a task is -ECHILD, as in a worker.
+ *
  * options may be NULL. *executor is NULL after a failure, and nothing is left behind.
  * 0; -EINVAL (executor NULL; an option out of its range, a flag or a field that this version does not know, an
  * initializer outside the known code); -ENOMEM; -ENOSPC (shared memory is full); -EFBIG (RLIMIT_FSIZE is below what the
@@ -240,6 +251,25 @@ PP_API int  pp_executor_shutdown(pp_executor *executor, unsigned flags, int64_t 
  * does nothing.
  */
 PP_API void pp_executor_free(pp_executor *executor);
+
+/*
+ * Pauses: no task is started until pp_executor_resume; what runs goes on, submits and cancels work as ever, workers are
+ * started and replaced. A task that a worker takes at this very moment may still start. pp_executor_shutdown resumes.
+ * Both are idempotent and do not wait. 0; -ESHUTDOWN; -EINVAL; -ECHILD.
+ */
+PP_API int  pp_executor_pause(pp_executor *executor);
+PP_API int  pp_executor_resume(pp_executor *executor);
+
+/*
+ * Runs fn once in every worker that lives, the spare included, a busy one after its task: to warm up what each process has of
+ * its own. fn has a task's shape, but no future: what it returns but the int, and raises, goes nowhere. With
+ * PP_START_ALL that is every worker; one that starts later does not run it: that is for the initializer. One that dies in it
+ * is replaced, and no future fails for it. data are copied. Waits until all have run it; threads take turns.
+ * Returns in how many workers fn returned 0. -ETIMEDOUT: those that have not come to it run it later, and another call waits
+ * for these first. -EINVAL; -EFAULT (as of pp_submit); -ENOMEM, -ENOSPC; -ESHUTDOWN; -EPIPE; -ECHILD.
+ */
+PP_API int  pp_executor_run_on_workers(pp_executor *executor, pp_fn *fn, const void *data, size_t size,
+                                       int64_t timeout_ms);
 
 /* Stores the pids of at most n live workers (not of a spare); pids may be NULL when n is 0. Returns how many live;
  * -EINVAL, -ECHILD. A pid may be gone when this returns. */
@@ -310,7 +340,7 @@ typedef struct pp_task_options {         /* no implicit padding; grows at the en
 	int64_t     deadline_ms;         /* from submit to the end; 0: the executor's; PP_NONE: none */
 	uint32_t    retry_on;            /* PP_ON() of PP_CRASHED, PP_EXITED, PP_TIMED_OUT, PP_MEMORY, PP_RAISED; 0: of the
 	                                    first, the third and the fourth */
-	uint32_t    reserved;            /* 0 */
+	int32_t     priority;            /* 1 high, 0 normal, -1 low */
 	int64_t     retry_delay_ms;      /* before the second attempt; 0: none */
 	int64_t     retry_delay_max_ms;  /* 0: no bound */
 } pp_task_options;
@@ -323,6 +353,12 @@ extern "C" {
 #else
 # define PP_TASK_OPTIONS_INIT { .size = sizeof(pp_task_options) }
 #endif
+
+/*
+ * Priorities: a worker takes the oldest task of the highest priority there is; one time in 16 it begins with the lowest, so
+ * none waits for ever. A task whose worker died before it had started goes before all others. Nothing that runs is
+ * interrupted. Of a map, task options say it for all of its tasks.
+ */
 
 /*
  * Submits fn(data, size). The bytes are copied: the caller's buffer is free again on return. data may be NULL when
@@ -440,6 +476,11 @@ typedef struct pp_outcome {              /* made by the library; reached by poin
 	const struct pp_outcome *earlier;/* the attempt before, without its result and message; NULL: there was none */
 	int          certain;            /* MEMORY: 0: that is only likely; else 0 */
 	const void  *library;            /* the library's own */
+	/* With PP_ACCOUNTING, of this task; UINT64_MAX: not known. */
+	uint64_t     cpu_ns;             /* that its process used meanwhile, in all threads */
+	uint64_t     peak_rss;           /* the most memory in bytes that the process ever had resident, up to the task's end */
+	uint64_t     faults;             /* page faults, */
+	uint64_t     switches;           /* and context switches */
 } pp_outcome;
 
 /*
@@ -538,6 +579,14 @@ PP_API int  pp_future_kill(pp_future *future);
  * 0; -ENOMEM; -EAGAIN (no dispatcher thread could be started; the callback was not added); -EINVAL; -ECHILD.
  */
 PP_API int  pp_future_add_done_callback(pp_future *future, pp_callback *callback, void *context);
+
+/*
+ * What the running task has said last by pp_task_progress. done and total may be NULL; at most text_size bytes are stored
+ * in text, with the NUL. Takes no lock and does not disturb the task. 1; 0 and zeros: it has said nothing yet, does not
+ * run (any more), or could not be read because its worker was stopped while it was saying it. A further
+ * attempt may show what the one before has said, until it says something; -EINVAL; -ECHILD.
+ */
+PP_API int  pp_future_progress(pp_future *future, uint64_t *done, uint64_t *total, char *text, size_t text_size);
 
 /* A pointer of the caller's own, NULL at first. Not synchronized: set it before other threads see the future. */
 PP_API void pp_future_set_context(pp_future *future, void *context);
@@ -647,6 +696,41 @@ PP_API void pp_map_free(pp_map *map);
 PP_CHECK PP_API int64_t pp_map_array(pp_executor *executor, pp_fn *fn, const void *in, size_t in_size, void *out,
                                      size_t out_size, size_t n, int *kinds);
 
+/* ------------------------------------------------------------------ statistics */
+
+typedef struct pp_stats {                /* no implicit padding; grows at the end only */
+	size_t   size;                   /* sizeof(pp_stats), set by the caller: see PP_STATS_INIT */
+	uint64_t submitted;              /* futures so far, detached ones and the tasks of maps included */
+	uint64_t pending, running;       /* of those that have not ended */
+	uint64_t outcomes[16];           /* of those that have: how many, by enum pp_kind */
+	uint32_t workers;                /* that live, without the spare */
+	uint32_t busy;                   /* of those, how many have a task at hand */
+	uint32_t spare;                  /* 1: a spare is there, or is being started */
+	uint32_t restarts;               /* workers that were started after others had ended, in whatever way */
+	uint64_t shared_bytes;           /* shared memory in use, as the supervisor saw it last: when it had something to do,
+	                                    and every 100 ms while tasks run */
+	uint64_t queue_ns[64];           /* of tasks that have started: how many waited from 2^i to less than 2^(i+1) ns */
+	uint64_t run_ns[64];             /* of those that have run and ended: how long they ran; 0 ns counts in bucket 0 */
+} pp_stats;
+
+#ifdef __cplusplus
+} static inline pp_stats pp_stats_default() { pp_stats s = pp_stats(); s.size = sizeof s; return s; }
+extern "C" {
+# define PP_STATS_INIT pp_stats_default()
+#else
+# define PP_STATS_INIT { .size = sizeof(pp_stats) }
+#endif
+
+/*
+ * Fills in *stats, at any time until pp_executor_free. Stops and locks nothing: the numbers are of slightly different
+ * instants, and agree when nothing happens. It costs some 10 ns for each future that exists. A future that pp_future_result
+ * gives as returned or raised has been counted before; other ends may be counted a moment later than they are seen. Each
+ * process counts for itself, so one that is killed in the middle of it may have counted one too many or too few, and what
+ * workers count they can also overwrite. A chunk of a map is one task here, which ran as long as all of it.
+ * 0; -EINVAL (NULL, or size is not set); -ECHILD.
+ */
+PP_API int  pp_executor_stats(pp_executor *executor, pp_stats *stats);
+
 /* ------------------------------------------------------------------ in the task */
 
 /* Stores the result; copies. The last call wins. 0; -ENOMEM (address space or no room), -ENOSPC, -EINVAL (task NULL, or
@@ -702,6 +786,11 @@ PP_API int64_t pp_task_remaining_ms(const pp_task *task);
 PP_API int   pp_task_worker(const pp_task *task);        /* index of this worker: 0 to max_workers - 1 */
 PP_API unsigned pp_task_attempt(const pp_task *task);    /* 1 for the first */
 PP_API const char *pp_task_name(const pp_task *task);    /* never NULL */
+
+/* Says how far the task has come, for pp_future_progress; the units are the task's own. text may be NULL; 63 bytes are kept.
+ * Costs some 30 ns, no system call. Of an item of a map nobody hears it; in the initializer and the finalizer it does
+ * nothing. 0; -EINVAL (task is NULL). */
+PP_API int   pp_task_progress(pp_task *task, uint64_t done, uint64_t total, const char *text);
 
 /* A pointer private to this worker process: the initializer sets it, tasks and the finalizer read it. */
 PP_API void  pp_task_set_worker_data(pp_task *task, void *data);

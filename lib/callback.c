@@ -148,6 +148,10 @@ void pp__ask_for_fd(pp_executor *ex)
 {
 	if (ex->fd < 0)
 		return;
+	if (ex->inlined) {
+		pp__inline_ring_fd(ex);
+		return;
+	}
 	atomic_fetch_add(&ex->segment.shared.header->fd_requests, 1);
 	pp__nudge(ex);
 }

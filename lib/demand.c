@@ -11,13 +11,24 @@
 #include "pool.h"
 #include "wake.h"
 
-static uint32_t busy_workers(const struct pp__shared *shared)
+/* How many workers have a task at hand. One that has published its end counts as free at once. */
+uint32_t pp__busy_workers(const struct pp__shared *shared)
 {
 	uint32_t n = 0;
 
 	for (uint32_t i = 0; i < shared->header->entries; i++)
 		n += atomic_load(&shared->workers[i].pid) && pp__worker_is_busy(shared, i);
 	return n;
+}
+
+static uint32_t waiting(const pp_executor *ex)
+{
+	uint64_t n = 0;
+
+	for (unsigned level = 0; level < PP__LEVELS; level++)
+		if (ex->levels & 1u << level)
+			n += pp__ring_waiting(&ex->rings[level], &ex->segment.shared);
+	return n < PP__MAX_WORKERS ? (uint32_t)n : PP__MAX_WORKERS;
 }
 
 bool pp__demand_raise(pp_executor *ex, uint32_t more)
@@ -28,8 +39,7 @@ bool pp__demand_raise(pp_executor *ex, uint32_t more)
 	uint32_t wanted = pp__wanted_left(was, exits), now = wanted;
 
 	if (wanted < most) {
-		needed = busy_workers(&ex->segment.shared) + more
-		         + (uint32_t)pp__ring_waiting(&ex->ring, &ex->segment.shared);
+		needed = pp__busy_workers(&ex->segment.shared) + more + waiting(ex);
 		if (needed > wanted)
 			now = needed < most ? needed : most;
 	} else {
@@ -64,6 +74,8 @@ static int make_entries(pp_executor *ex, uint32_t workers)
 	if (entries <= h->entries)
 		return 0;
 	rc = pp__memory_commit(&ex->segment, h->workers, entries * sizeof(struct pp__worker));
+	if (rc == 0)
+		rc = pp__memory_commit(&ex->segment, h->tallies, PP__TALLIES(entries) * sizeof(struct pp__tally));
 	if (rc == 0)
 		atomic_store(&h->entries, entries);
 	return rc;
@@ -101,6 +113,8 @@ int pp_executor_resize(pp_executor *ex, int workers)
 		return -ECHILD;
 	if (!ex || workers < 1 || workers > (int)PP__MAX_WORKERS)
 		return -EINVAL;
+	if (ex->inlined)
+		return -ENOTSUP;
 	pthread_mutex_lock(&ex->submit_lock);
 	rc = resize(ex, (uint32_t)workers);
 	pthread_mutex_unlock(&ex->submit_lock);

@@ -23,7 +23,9 @@ static void close_if_ours(pp_executor *ex)
 	pp__pass_close(&ex->pass);
 	if (ex->fd >= 0 && fstat(ex->fd, &st) == 0 && st.st_dev == ex->fd_dev && st.st_ino == ex->fd_ino)
 		close(ex->fd);
-	ex->fd = -1;
+	if (ex->bell_fd >= 0 && fstat(ex->bell_fd, &st) == 0 && st.st_dev == ex->fd_dev && st.st_ino == ex->fd_ino)
+		close(ex->bell_fd);
+	ex->fd = ex->bell_fd = -1;
 }
 
 static void before_fork(void)
@@ -72,6 +74,7 @@ static void destroy(pp_executor *ex)
 	pp__code_free(ex->code);
 	if (broken)
 		pp__box_free(broken);
+	pthread_mutex_destroy(&ex->inline_lock);
 	pthread_mutex_destroy(&ex->submit_lock);
 	pthread_cond_destroy(&ex->news);
 	free(ex->slabs);
@@ -159,7 +162,7 @@ static int copy_init_data(pp_executor *ex, const pp_options *o)
 static int make_shared(pp_executor *ex, const pp_options *o)
 {
 	struct pp__header *h;
-	int rc = pp__segment_create(&ex->segment, backings(o->flags), (uint32_t)o->max_workers);
+	int rc = pp__segment_create(&ex->segment, backings(o->flags), ex->max_workers);
 
 	if (rc < 0)
 		return rc;
@@ -176,7 +179,7 @@ static int make_shared(pp_executor *ex, const pp_options *o)
 	if (rc == 0)
 		rc = copy_init_data(ex, o);
 	if (rc == 0)
-		rc = pp__ring_init(&ex->ring, &ex->segment);
+		rc = pp__level_use(ex, PP__NORMAL);
 	if (rc < 0)
 		return rc;
 	ex->slabs = calloc(h->max_slots / PP__SLAB, sizeof *ex->slabs);
@@ -189,7 +192,7 @@ static int make_private(pp_executor **made, const pp_options *o)
 
 	if (!ex)
 		return -ENOMEM;
-	ex->max_workers = ex->most_workers = (uint32_t)o->max_workers;
+	ex->max_workers = ex->most_workers = o->max_workers == PP_INLINE ? 1 : (uint32_t)o->max_workers;
 	ex->flags = o->flags;
 	ex->max_pending = o->max_pending;
 	ex->max_bytes = o->max_bytes;
@@ -199,9 +202,11 @@ static int make_private(pp_executor **made, const pp_options *o)
 	ex->log = o->log;
 	ex->log_context = o->log_context;
 	ex->segment.fd = -1;
-	ex->fd = ex->pass.fd = -1;
+	ex->fd = ex->bell_fd = ex->pass.fd = -1;
 	ex->callbacks_end = &ex->callbacks;
 	atomic_store(&ex->spin.budget_ns, PP__SPIN_MAX_NS);
+	ex->inlined = o->max_workers == PP_INLINE;
+	pthread_mutex_init(&ex->inline_lock, NULL);
 	pthread_mutex_init(&ex->submit_lock, NULL);
 	pthread_cond_init(&ex->news, NULL);
 	ex->code = pp__code_note();
@@ -250,7 +255,7 @@ static int make(pp_executor *ex, const pp_options *o)
 	pthread_mutex_lock(&list_lock);
 	rc = make_shared(ex, o);
 	if (rc == 0)
-		rc = pp__executor_start(ex, o);
+		rc = ex->inlined ? pp__inline_start(ex) : pp__executor_start(ex, o);
 	if (rc == 0) {
 		ex->next = list;
 		list = ex;
@@ -265,7 +270,9 @@ static int start_extras(pp_executor *ex)
 {
 	int rc = 0;
 
-	if (ex->flags & PP_START_ALL)
+	if (ex->inlined)
+		rc = pp__inline_begin(ex);
+	else if (ex->flags & PP_START_ALL)
 		rc = start_all(ex);
 	if (rc == 0 && ex->log && !(ex->flags & PP_SELF_DISPATCH)) {
 		pthread_mutex_lock(&pp__lock);
@@ -325,29 +332,34 @@ void pp_executor_free(pp_executor *ex)
 	}
 	pp_executor_shutdown(ex, PP_SHUTDOWN_WAIT, PP_FOREVER);
 	pp__dispatcher_stop(ex);
+	if (ex->inlined)
+		pp__inline_end(ex);
 	unlist(ex);
 	make_orphan(ex);
 }
 
-int pp_executor_workers(pp_executor *ex, pid_t *pids, size_t n)
+uint32_t pp__live_workers(const struct pp__shared *shared, pid_t *pids, size_t n)
 {
-	const struct pp__shared *shared;
-	int count = 0;
+	uint32_t count = 0;
 
-	if (!pp__is_original_process())
-		return -ECHILD;
-	if (!ex || (!pids && n))
-		return -EINVAL;
-	shared = &ex->segment.shared;
 	for (uint32_t i = 0; i < shared->header->entries; i++) {
 		pid_t pid = atomic_load(&shared->workers[i].pid);
 		if (pid <= 0 || atomic_load(&shared->workers[i].seat) < 0)
 			continue;
-		if ((size_t)count < n)
+		if (count < n)
 			pids[count] = pid;
 		count++;
 	}
 	return count;
+}
+
+int pp_executor_workers(pp_executor *ex, pid_t *pids, size_t n)
+{
+	if (!pp__is_original_process())
+		return -ECHILD;
+	if (!ex || (!pids && n))
+		return -EINVAL;
+	return (int)pp__live_workers(&ex->segment.shared, pids, n);
 }
 
 const pp_outcome *pp_executor_broken(pp_executor *ex)

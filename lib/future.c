@@ -142,18 +142,12 @@ bool pp_future_done(const pp_future *future_)
 	return pp__future_has_ended(future);
 }
 
-/* An attempt that has failed runs until it is decided whether there is another. */
-static bool is_running(enum pp__state state)
-{
-	return pp__state_runs(state) || pp__state_stops(state) || state == PP__FAILED;
-}
-
 bool pp_future_running(const pp_future *future_)
 {
 	pp_future *future = usable(future_);
 	enum pp__state state = future ? pp__state_of(future) : PP__FREE;
 
-	return is_running(state);
+	return pp__state_is_running(state);
 }
 
 bool pp_future_cancelled(const pp_future *future_)
@@ -176,7 +170,7 @@ const char *pp_future_state(const pp_future *future_)
 		return "cancelled";
 	if (pp__state_is_end(state) || atomic_load_explicit(&future->box, memory_order_acquire))
 		return "finished";
-	return is_running(state) ? "running" : "pending";
+	return pp__state_is_running(state) ? "running" : "pending";
 }
 
 /* Its end comes from the parent's own hand: nobody else announces it. */
@@ -209,6 +203,7 @@ bool pp_future_cancel(pp_future *future_)
 		return false;
 	if (!pp__slot_cancel(pp__cell_of(future), future->generation))
 		return pp__state_of(future) == PP__CANCELLED;
+	atomic_fetch_add(&future->executor->cancelled, 1);
 	end_here(future);
 	return true;
 }
@@ -227,7 +222,7 @@ int pp_future_kill(pp_future *future)
 		return -ECHILD;
 	if (!future)
 		return -EINVAL;
-	ask = future->executor->segment.shared.header->grace_ns ? pp__slot_ask_kill : pp__slot_stop_kill;
+	ask = future->executor->inlined || future->executor->segment.shared.header->grace_ns ? pp__slot_ask_kill : pp__slot_stop_kill;
 	while (!pp__future_has_ended(future)) {
 		if (ask(pp__cell_of(future), future->generation)) {
 			pp__nudge(future->executor);

@@ -4,8 +4,8 @@
  * workers, cut by who writes it:
  *
  *   read-only in workers                      | writable by workers
- *   header | descriptors | rings | arguments  | control | worker lines | cells | extensions | unit words | results
- *   and read-only blocks                      | and mutable blocks
+ *   header | descriptors | rings | arguments  | control | worker lines | tallies | cells | extensions | unit words |
+ *   and read-only blocks                      | results | and mutable blocks
  *
  * A slot is one future's shared half: its descriptor (what to do, written by the parent alone) and its cell (what became
  * of it). References are slot numbers and offsets, never pointers, but for the task's function, which is valid in every
@@ -32,6 +32,7 @@
 /* Each seat may have a live worker and one that is still dying; one spare, and one that dies. */
 #define PP__ENTRIES(workers) (2u * (workers) + 2u)
 #define PP__MAX_ENTRIES  PP__ENTRIES(PP__MAX_WORKERS)
+#define PP__TALLIES(entries) ((entries) + 1u)     /* the supervisor's, and one per entry */
 #define PP__MAP_WORDS    ((PP__MAX_ENTRIES + 63u) / 64u)
 #define PP__NO_SLOT      UINT32_MAX
 #define PP__NAME_MAX     63u
@@ -91,8 +92,8 @@ struct pp__cell {
 	int32_t           code;          /* 0: returned; else raised */
 	uint64_t          size;          /* of the result */
 	uint32_t          check;         /* over the descriptor of the result, and the sum of its bytes */
-	uint32_t          who;           /* the owner's pid and seat, from RUNNING on; 0 before, and so is start_ns */
-	uint64_t          start_ns;      /* CLOCK_MONOTONIC */
+	uint32_t          who;           /* the owner's pid and seat, from RUNNING on; 0 before: then it has not started, */
+	uint64_t          start_ns;      /* and this is when it was submitted. CLOCK_MONOTONIC */
 	uint64_t          end_ns;
 	union {
 		unsigned char result[PP__RESULT_INLINE];
@@ -124,6 +125,7 @@ struct pp__worker {
 	_Atomic uint32_t  requeue;               /* a slot put back by the supervisor, plus one: looked at before the ring */
 	_Atomic uint32_t  condemned;             /* it starts nothing any more; written by the supervisor, before it kills it */
 	_Atomic uint32_t  again;                 /* likewise, for a further attempt */
+	_Atomic uint32_t  round, round_well;     /* the last that it has answered, and that whose function returned 0 */
 	int32_t           init_code;
 	char              text[PP__TEXT];        /* why the initializer failed */
 	_Atomic uint64_t  resident;              /* private bytes that it had when it became live, where options ask; or 0 */
@@ -135,10 +137,41 @@ struct pp__worker {
 	struct pp__stack  stack;
 };
 
+#define PP__KINDS        16u
+#define PP__BUCKETS      64u
+
+#define PP__PROGRESS_TEXT 64u
+
+/* What the task of a slot used, in the manner of pp_outcome; all UINT64_MAX: not known. With PP_ACCOUNTING. */
+struct pp__usage { uint64_t cpu_ns, peak_rss, faults, switches; };
+
+/* What the task that runs has said last. */
+struct pp__progress {
+	alignas(PP__LINE) _Atomic uint32_t sequence;     /* odd: it is being written */
+	_Atomic uint64_t  of;                            /* pp__progress_of the task; 0: nothing was ever said */
+	_Atomic uint64_t  done, total;
+	_Atomic uint64_t  text[PP__PROGRESS_TEXT / 8];
+};
+
+static inline uint64_t pp__progress_of(uint32_t slot, uint32_t generation)
+{
+	return ((uint64_t)slot + 1) << 32 | (generation & UINT32_C(0xfffff));
+}
+
+/* What one process has counted, tally.h, and said. */
+struct pp__tally {
+	alignas(PP__LINE) uint64_t outcomes[PP__KINDS];  /* by enum pp_kind; [0]: of the others, how many never ran */
+	uint64_t          queue_ns[PP__BUCKETS], run_ns[PP__BUCKETS];
+	struct pp__progress progress;
+};
+
 enum pp__arm { PP__ARM_BELL = 1, PP__ARM_FD = 2 };
 
+/* Rings, in the order in which workers look. */
+enum pp__level { PP__HIGH, PP__NORMAL, PP__LOW, PP__LEVELS };
+
 struct pp__control {
-	alignas(PP__LINE) _Atomic uint64_t head;         /* ring.h; moved by workers with each claim */
+	alignas(PP__LINE) _Atomic uint64_t heads[PP__LEVELS];    /* ring.h; moved by workers with each claim */
 	/* Read at each submit and each look, and seldom written. */
 	alignas(PP__LINE) _Atomic uint32_t searching;    /* entry + 1 of the worker that was woken and has not claimed yet */
 	_Atomic uint32_t  requeued;                      /* raised with every requeue word */
@@ -165,6 +198,8 @@ struct pp__control {
 	_Atomic uint64_t  restarts;
 	_Atomic uint64_t  requeues;
 	_Atomic uint64_t  quarantined;
+	_Atomic uint64_t  replaced;                      /* of the restarts, how many followed the end of a worker */
+	_Atomic uint64_t  shared_bytes;                  /* that the segment had when the supervisor looked last */
 };
 
 /* A pid is below 2^22 (PID_MAX_LIMIT), a seat below 2^10. */
@@ -187,6 +222,9 @@ static inline uint32_t pp__wanted_left(uint64_t wanted, uint32_t idle_exits)
 		return (uint32_t)n;
 	return gone < n ? (uint32_t)(n - gone) : 0;
 }
+#define PP__ROUND_SHIFT 8
+static inline uint32_t pp__levels_open(uint32_t levels) { return levels & ((1u << PP__LEVELS) - 1); }
+static inline uint32_t pp__levels_round(uint32_t levels) { return levels >> PP__ROUND_SHIFT; }
 
 enum pp__closing { PP__OPEN, PP__CLOSING };
 
@@ -215,7 +253,8 @@ struct pp__header {
 	uint64_t          max_tasks;
 	pp_fn            *initializer, *finalizer;
 	uint64_t          init_offset, init_size;/* the initializer's data, in the argument area */
-	_Atomic uint64_t  ring_mask[2];
+	_Atomic uint64_t  ring_mask[PP__LEVELS][2];
+	_Atomic uint32_t  levels;                /* bit per ring that was ever used, none while paused; and the round's number */
 	_Atomic uint64_t  wanted;                /* pp__wanted_make: workers that the load asks for */
 	_Atomic uint32_t  closing;               /* enum pp__closing */
 	_Atomic uint32_t  kill_signal;           /* pp_executor_signal: SIGTERM or SIGKILL; or PP__KILL_ASK */
@@ -226,6 +265,10 @@ struct pp__header {
 	_Atomic uint32_t  timed_requests;        /* raised when a deadline may be the earliest */
 	_Atomic uint32_t  slots;                 /* that exist */
 	int64_t           grace_ns;              /* from the flag to SIGTERM, and from there to SIGKILL; 0: SIGKILL at once */
+	uint64_t          usages;                /* offset of the area: one per slot; it has memory with PP_ACCOUNTING only */
+	pp_fn            *round_fn;              /* pp_executor_run_on_workers */
+	uint64_t          round_offset, round_size;
+	uint64_t          tallies;               /* offset of the area: the supervisor's, and one per entry */
 };
 
 static_assert(sizeof(struct pp__policy) <= PP__LINE, "a policy without retries is one line");
@@ -244,11 +287,18 @@ struct pp__shared {
 	struct pp__control *control;
 	struct pp__worker  *workers;
 	_Atomic uint64_t   *timed;
+	struct pp__tally   *tallies;
+	struct pp__usage   *usages;
 	struct pp__desc    *descs;
 	struct pp__cell    *cells;
 	_Atomic uint64_t   *units;
 	unsigned char      *extensions;
-	_Atomic uint64_t   *rings[2];
+	_Atomic uint64_t   *rings[PP__LEVELS][2];
 };
+
+static inline struct pp__tally *pp__tally_of(const struct pp__shared *shared, uint32_t entry)
+{
+	return shared->tallies + 1 + entry;
+}
 
 #endif

@@ -10,7 +10,7 @@
 #include "sum.h"
 
 #define KNOWN_FLAGS (PP_START_ALL | PP_SELF_DISPATCH | PP_MEMFD_ONLY | PP_SHM_ONLY | PP_PASS_FDS \
-                     | PP_PIN_EACH | PP_CHECKSUM | PP_COPY_OUT | PP_NO_CRASH_HANDLER | PP_CAPTURE)
+                     | PP_PIN_EACH | PP_CHECKSUM | PP_COPY_OUT | PP_NO_CRASH_HANDLER | PP_CAPTURE | PP_ACCOUNTING)
 #define DEFAULT_START_ATTEMPTS 3
 #define DEFAULT_CAPTURE 4096
 #define DEFAULT_GRACE_MS 1000
@@ -85,7 +85,7 @@ int pp__options_read(pp_options *to, const pp_options *from)
 		return -EINVAL;
 	if ((to->flags & PP_COPY_OUT) && !(to->flags & PP_CHECKSUM))
 		return -EINVAL;
-	if (to->max_workers < 0 || to->max_workers > (int32_t)PP__MAX_WORKERS)
+	if ((to->max_workers < 0 && to->max_workers != PP_INLINE) || to->max_workers > (int32_t)PP__MAX_WORKERS)
 		return -EINVAL;
 	if ((!to->initializer_data && to->initializer_size) || !surroundings_are_valid(to))
 		return -EINVAL;
@@ -120,7 +120,7 @@ int pp__task_options_read(pp_task_options *to, const pp_task_options *from)
 	if (to->submit_timeout_ms < PP_NONE || to->timeout_ms < PP_NONE || to->deadline_ms < PP_NONE || to->retry_delay_ms < 0
 	    || to->retry_delay_max_ms < 0)
 		return -EINVAL;
-	if (to->retries > PP_RETRIES_MAX || to->retry_on & ~KNOWN_RETRY_ON || to->reserved)
+	if (to->retries > PP_RETRIES_MAX || to->retry_on & ~KNOWN_RETRY_ON || to->priority < -1 || to->priority > 1)
 		return -EINVAL;
 	return to->fd_count && !to->fds ? -EINVAL : 0;
 }

@@ -14,6 +14,7 @@
 #include "units.h"
 
 static const unsigned char no_bytes[16];
+const struct pp__usage pp__usage_unknown = { UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX };
 
 /* What is read from the cell, once. */
 struct seen {
@@ -177,7 +178,7 @@ static void read_times(pp_future *future, pp_outcome *o, const struct seen *seen
 {
 	uint64_t submit = (uint64_t)future->submit_ns, start = seen->start_ns < submit ? submit : seen->start_ns;
 
-	if (!seen->start_ns || !seen->who) {
+	if (!seen->who) {
 		o->queued_ns = (uint64_t)pp__now_ns() - submit;
 		return;
 	}
@@ -201,12 +202,21 @@ static const char *task_name(const pp_future *future)
 	return (const char *)desc->bytes + PP__ARG_INLINE - desc->name_size;
 }
 
+static void put_usage(pp_outcome *o, const volatile struct pp__usage *usage)
+{
+	o->cpu_ns = usage->cpu_ns;
+	o->peak_rss = usage->peak_rss;
+	o->faults = usage->faults;
+	o->switches = usage->switches;
+}
+
 void pp__box_init(struct pp__box *box)
 {
 	box->owned = NULL;
 	box->report = NULL;
 	box->earlier = NULL;
 	box->outcome = (pp_outcome){ .data = no_bytes, .message = "", .task_name = "", .worker = -1 };
+	put_usage(&box->outcome, &pp__usage_unknown);
 }
 
 struct pp__box *pp__box_broken(const char *text, int code)
@@ -271,6 +281,8 @@ static int read_box(pp_future *future, struct pp__box *box)
 		box->outcome.earlier = pp__policy_last(box->earlier, box->outcome.attempt);
 	}
 	read_times(future, &box->outcome, &seen);
+	if (future->executor->flags & PP_ACCOUNTING)
+		put_usage(&box->outcome, future->executor->segment.shared.usages + future->slot);
 	switch (pp__word_state(seen.word)) {
 	case PP__DONE:
 		return read_result(future, box, &seen);

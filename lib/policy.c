@@ -110,6 +110,7 @@ static void read_attempt(struct pp__earlier *to, const struct pp__attempt *from,
 	*o = (pp_outcome){ .kind = from->kind, .data = "", .message = to->message, .task_name = "",
 	                   .pid = pp__who_pid(from->who), .worker = pp__who_seat(from->who),
 	                   .certain = from->kind == PP_MEMORY,
+	                   .cpu_ns = UINT64_MAX, .peak_rss = UINT64_MAX, .faults = UINT64_MAX, .switches = UINT64_MAX,
 	                   .earlier = before ? &before->outcome : NULL };
 	o->running_ns = from->end_ns > from->start_ns ? from->end_ns - from->start_ns : 0;
 	switch (from->kind) {

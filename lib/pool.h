@@ -94,6 +94,7 @@ struct pp_future {
 	bool              announced;     /* and has been taken from there; pp__lock */
 	_Atomic bool      in_use;        /* between submit and recycling */
 	bool              has_fds;       /* its task is given descriptors, which the supervisor holds until it starts */
+	uint8_t           level;         /* enum pp__level */
 	bool              keeps;         /* recycled, but its units are still part of a block */
 
 	struct pp__watcher *watchers;    /* in the order in which they came; pp__lock */
@@ -130,13 +131,28 @@ struct pp_executor {
 	struct pp__code    *code;        /* what the workers have, as of create */
 
 	pthread_mutex_t     submit_lock;
-	struct pp__ring_writer ring;
+	struct pp__ring_writer rings[PP__LEVELS];        /* those in levels are made */
+	uint32_t            levels;
+	bool                paused;
+	bool                inlined;             /* PP_INLINE: inline.c, and what follows here */
+	bool                inline_begun;        /* the initializer has succeeded */
+	struct pp__self    *inline_self;         /* with inline_lock */
+	pthread_mutex_t     inline_lock;         /* a task runs */
+	_Atomic uint32_t    inline_open;         /* tasks that were submitted and have not ended */
+	int                 bell_fd;             /* the write end behind pp_executor_fd; else -1 */
+	uint32_t            round;               /* of pp_executor_run_on_workers; with submit_lock and pp__lock */
+	uint32_t            round_place;         /* its data, round_size of them */
+	uint64_t            round_size;
+	bool                in_round;            /* a thread waits for it; pp__lock */
+	uint32_t            round_incarnations[PP__MAX_ENTRIES]; /* of who was there, plus one; 0: nobody */
 	struct pp__arguments arguments, mutables;
 	struct pp__slab   **slabs;       /* by slot / PP__SLAB; never moves: room for max_slots */
 	_Atomic uint32_t    slots;       /* that exist */
 	uint32_t            free_slots;  /* list, by next_free */
 	uint32_t            limbo;       /* list of slots whose owner is not confirmed dead yet */
 	uint32_t            submits;
+	_Atomic uint64_t    submitted;           /* in all; written with submit_lock */
+	_Atomic uint64_t    cancelled, broke;    /* futures that the parent has ended so */
 	bool                closed;
 	/* Stacks of recycled slots that any thread may push; each is taken as a whole under submit_lock, so no ABA can be. */
 	_Atomic uint64_t    freed;       /* nothing more to do: how many << 32 | slot + 1 */
@@ -228,7 +244,22 @@ void pp__policy_recall(const pp_executor *executor);     /* the supervisor looks
 struct pp__earlier *pp__policy_history(const pp_future *future, const char *task_name, unsigned *count);
 const pp_outcome *pp__policy_last(const struct pp__earlier *history, unsigned count);
 
+/* inline.c */
+bool pp__inline_inside(void);                            /* this thread is in a task */
+int  pp__inline_begin(pp_executor *executor);            /* 0; -ECANCELED: with PP_START_ALL the initializer failed */
+void pp__inline_end(pp_executor *executor);
+void pp__inline_task(pp_executor *executor, const pp_task_options *options, uint32_t slot);      /* no lock held */
+bool pp__inline_await(pp_executor *executor, int64_t deadline);
+int  pp__inline_round(pp_executor *executor, pp_fn *fn, const void *data, size_t size);
+void pp__inline_ring_fd(const pp_executor *executor);
+int  pp__inline_start(pp_executor *executor);            /* in start.c: in place of pp__executor_start */
+
+/* pause.c */
+void pp__levels_publish(pp_executor *executor);                          /* submit_lock held, or before it is known */
+int  pp__level_use(pp_executor *executor, enum pp__level level);         /* submit_lock held; 0, -ENOMEM, -ENOSPC */
+
 /* submit.c */
+uint32_t pp__busy_workers(const struct pp__shared *shared);
 int  pp__submit(pp_executor *executor, const pp_task_options *options, pp_fn *fn, const struct pp__input *input,
                 pp_future **future);
 
@@ -240,6 +271,7 @@ void pp__demand_again(pp_executor *executor);                     /* after a sub
 void pp__wake_sleepers(pp_future *future);
 
 /* outcome.c */
+extern const struct pp__usage pp__usage_unknown;
 const pp_outcome *pp__future_outcome(pp_future *future);                 /* of one that has ended */
 void              pp__box_init(struct pp__box *box);
 void              pp__box_clear(struct pp__box *box);                    /* frees what it points to */
@@ -296,6 +328,7 @@ extern _Thread_local bool pp__forking;           /* this thread is in there, and
  * any executor: the executor may be gone as soon as its last slot is on the stack of recycled ones. */
 extern _Atomic unsigned pp__orphans;
 void pp__orphan_visit(pp_executor *executor);            /* frees it when its last future is gone */
+uint32_t pp__live_workers(const struct pp__shared *shared, pid_t *pids, size_t n);     /* stores at most n; how many */
 /* options.c, code.c */
 int  pp__options_read(pp_options *to, const pp_options *from);
 int  pp__map_options_read(pp_map_options *to, const pp_map_options *from);

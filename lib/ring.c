@@ -25,16 +25,22 @@ static bool entry_is_at(uint64_t entry, uint64_t position)
 static uint64_t head_position(uint64_t head) { return head >> 1; }
 static unsigned head_which(uint64_t head) { return (unsigned)head & 1u; }
 
-static _Atomic uint64_t *entry_at(const struct pp__shared *shared, unsigned which, uint64_t position)
+static _Atomic uint64_t *entry_at(const struct pp__shared *shared, enum pp__level level, unsigned which,
+                                  uint64_t position)
 {
-	return shared->rings[which]
-	       + (position & atomic_load_explicit(&shared->header->ring_mask[which], memory_order_acquire));
+	return shared->rings[level][which]
+	       + (position & atomic_load_explicit(&shared->header->ring_mask[level][which], memory_order_acquire));
 }
 
-static int prepare_array(const struct pp__segment *segment, unsigned which, uint64_t capacity)
+static _Atomic uint64_t *head_of(const struct pp__ring_writer *writer, const struct pp__shared *shared)
+{
+	return &shared->control->heads[writer->level];
+}
+
+static int prepare_array(const struct pp__segment *segment, enum pp__level level, unsigned which, uint64_t capacity)
 {
 	const struct pp__header *h = segment->shared.header;
-	uint64_t offset = h->rings + which * h->ring_stride, bytes = capacity * sizeof(uint64_t);
+	uint64_t offset = h->rings + (2 * level + which) * h->ring_stride, bytes = capacity * sizeof(uint64_t);
 	int rc;
 
 	if (bytes > h->ring_stride)
@@ -43,26 +49,26 @@ static int prepare_array(const struct pp__segment *segment, unsigned which, uint
 	if (rc < 0)
 		return rc;
 	memset(segment->shared.base + offset, 0, bytes);
-	atomic_store(&segment->shared.header->ring_mask[which], capacity - 1);
+	atomic_store(&segment->shared.header->ring_mask[level][which], capacity - 1);
 	return 0;
 }
 
-int pp__ring_init(struct pp__ring_writer *writer, const struct pp__segment *segment)
+int pp__ring_init(struct pp__ring_writer *writer, const struct pp__segment *segment, enum pp__level level)
 {
-	*writer = (struct pp__ring_writer){ .capacity = FIRST_CAPACITY, .limit = FIRST_CAPACITY };
-	return prepare_array(segment, 0, writer->capacity);
+	*writer = (struct pp__ring_writer){ .capacity = FIRST_CAPACITY, .limit = FIRST_CAPACITY, .level = level };
+	return prepare_array(segment, level, 0, writer->capacity);
 }
 
 bool pp__ring_is_sane(const struct pp__ring_writer *writer, const struct pp__shared *shared)
 {
-	uint64_t head = atomic_load(&shared->control->head), waiting = writer->tail - head_position(head);
+	uint64_t head = atomic_load(head_of(writer, shared)), waiting = writer->tail - head_position(head);
 
 	return head_which(head) == writer->which && waiting <= writer->capacity && waiting <= writer->tail - writer->first;
 }
 
 uint64_t pp__ring_waiting(const struct pp__ring_writer *writer, const struct pp__shared *shared)
 {
-	uint64_t waiting = writer->tail - head_position(atomic_load(&shared->control->head));
+	uint64_t waiting = writer->tail - head_position(atomic_load(head_of(writer, shared)));
 
 	return waiting <= writer->capacity ? waiting : writer->capacity;
 }
@@ -91,7 +97,7 @@ static int64_t collect_live(const struct pp__ring_writer *w, const struct pp__sh
 		return -ENOMEM;
 	}
 	for (uint64_t p = w->tail; p-- != first; ) {
-		uint32_t slot = (uint32_t)atomic_load(entry_at(shared, w->which, p));
+		uint32_t slot = (uint32_t)atomic_load(entry_at(shared, w->level, w->which, p));
 		if (slot >= max || seen[slot / 8] & 1u << slot % 8 || !is_ready(shared, slot))
 			continue;
 		seen[slot / 8] |= (unsigned char)(1u << slot % 8);
@@ -113,17 +119,17 @@ static int rebuild(struct pp__ring_writer *w, const struct pp__segment *segment)
 	int64_t live;
 	int rc;
 
-	first = pp__ring_is_sane(w, shared) ? head_position(atomic_load(&shared->control->head)) : oldest;
+	first = pp__ring_is_sane(w, shared) ? head_position(atomic_load(head_of(w, shared))) : oldest;
 	live = collect_live(w, shared, first, &slots);
 	if (live < 0)
 		return (int)live;
 	while ((uint64_t)live * 2 >= capacity)
 		capacity *= 2;
-	rc = prepare_array(segment, !w->which, capacity);
+	rc = prepare_array(segment, w->level, !w->which, capacity);
 	for (int64_t i = 0; rc == 0 && i < live; i++) {
 		uint64_t position = w->tail + (uint64_t)i;
-		atomic_store_explicit(entry_at(shared, !w->which, position), entry_make(position, slots[live - 1 - i]),
-		                      memory_order_release);
+		atomic_store_explicit(entry_at(shared, w->level, !w->which, position),
+		                      entry_make(position, slots[live - 1 - i]), memory_order_release);
 	}
 	free(slots);
 	if (rc < 0)
@@ -131,7 +137,7 @@ static int rebuild(struct pp__ring_writer *w, const struct pp__segment *segment)
 	w->which = !w->which;
 	w->capacity = capacity;
 	w->first = w->tail;
-	atomic_store(&shared->control->head, w->tail << 1 | w->which);
+	atomic_store(head_of(w, shared), w->tail << 1 | w->which);
 	w->limit = w->tail + capacity;
 	w->tail += (uint64_t)live;
 	return 0;
@@ -149,7 +155,7 @@ int pp__ring_push(struct pp__ring_writer *w, const struct pp__segment *segment, 
 	int rc;
 
 	if (w->tail == w->limit) {
-		w->limit = head_position(atomic_load(&shared->control->head)) + w->capacity;
+		w->limit = head_position(atomic_load(head_of(w, shared))) + w->capacity;
 		if (w->limit - w->tail > w->capacity || w->limit == w->tail || !pp__ring_is_sane(w, shared)) {
 			rc = rebuild(w, segment);
 			if (rc < 0) {
@@ -158,33 +164,35 @@ int pp__ring_push(struct pp__ring_writer *w, const struct pp__segment *segment, 
 			}
 		}
 	}
-	atomic_store_explicit(entry_at(shared, w->which, w->tail), entry_make(w->tail, slot), memory_order_release);
+	atomic_store_explicit(entry_at(shared, w->level, w->which, w->tail), entry_make(w->tail, slot),
+	                      memory_order_release);
 	w->tail++;
 	return 0;
 }
 
-uint32_t pp__ring_peek(const struct pp__shared *shared, uint64_t *head)
+uint32_t pp__ring_peek(const struct pp__shared *shared, enum pp__level level, uint64_t *head)
 {
 	uint64_t entry;
 
-	*head = atomic_load(&shared->control->head);
-	entry = atomic_load_explicit(entry_at(shared, head_which(*head), head_position(*head)), memory_order_acquire);
+	*head = atomic_load(&shared->control->heads[level]);
+	entry = atomic_load_explicit(entry_at(shared, level, head_which(*head), head_position(*head)),
+	                             memory_order_acquire);
 	if (!entry_is_at(entry, head_position(*head)) || (uint32_t)entry >= shared->header->max_slots)
 		return PP__NO_SLOT;
 	return (uint32_t)entry;
 }
 
-void pp__ring_pass(const struct pp__shared *shared, uint64_t head)
+void pp__ring_pass(const struct pp__shared *shared, enum pp__level level, uint64_t head)
 {
-	atomic_compare_exchange_strong(&shared->control->head, &head, head + 2);
+	atomic_compare_exchange_strong(&shared->control->heads[level], &head, head + 2);
 }
 
-bool pp__ring_has_ready(const struct pp__shared *shared)
+bool pp__ring_level_has_ready(const struct pp__shared *shared, enum pp__level level)
 {
-	uint64_t head = atomic_load(&shared->control->head), entry;
+	uint64_t head = atomic_load(&shared->control->heads[level]), entry;
 
 	for (unsigned i = 0; i < LOOK_AHEAD; i++, head += 2) {
-		entry = atomic_load_explicit(entry_at(shared, head_which(head), head_position(head)),
+		entry = atomic_load_explicit(entry_at(shared, level, head_which(head), head_position(head)),
 		                             memory_order_acquire);
 		if (!entry_is_at(entry, head_position(head)))
 			return false;
@@ -192,4 +200,14 @@ bool pp__ring_has_ready(const struct pp__shared *shared)
 			return true;
 	}
 	return true;             /* a long run of stale entries: let a worker pass it */
+}
+
+bool pp__ring_has_ready(const struct pp__shared *shared)
+{
+	uint32_t levels = pp__levels_open(atomic_load(&shared->header->levels));
+
+	for (unsigned level = 0; level < PP__LEVELS; level++)
+		if (levels & 1u << level && pp__ring_level_has_ready(shared, (enum pp__level)level))
+			return true;
+	return false;
 }

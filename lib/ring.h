@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What is ready, in order. The ring holds candidates, not ownership: an entry names a slot that was READY when it was
+ * What is ready, in order: a ring per priority. A ring holds candidates, not ownership: an entry names a slot that was READY when it was
  * written, and whoever claims the slot's word has the task. So an entry may be stale or there twice, and a worker may
  * die at any step: nothing is lost with it.
  *
@@ -10,6 +10,9 @@
  *
  * When the array is full, live entries are copied to the other one and the head is set there: positions go on, so
  * that a worker which still holds an old head cannot move the new one.
+ *
+ * header->levels says which rings were ever used, so that a pool with tasks of one priority looks at one ring, and none of
+ * them while the executor is paused. The number of the last round is in the same word: one look tells workers of all.
  */
 #ifndef PP_LIB_RING_H
 #define PP_LIB_RING_H
@@ -25,9 +28,10 @@ struct pp__ring_writer {
 	uint64_t capacity;       /* of the array in use; a power of two */
 	uint64_t first;          /* position at which that was begun */
 	unsigned which;
+	enum pp__level level;
 };
 
-int  pp__ring_init(struct pp__ring_writer *writer, const struct pp__segment *segment);
+int  pp__ring_init(struct pp__ring_writer *writer, const struct pp__segment *segment, enum pp__level level);
 /* 0; -ENOMEM, -ENOSPC when a larger array is needed and cannot be had. */
 int  pp__ring_push(struct pp__ring_writer *writer, const struct pp__segment *segment, uint32_t slot);
 /* At most so many entries wait. */
@@ -38,9 +42,10 @@ void pp__ring_repair(struct pp__ring_writer *writer, const struct pp__segment *s
 bool pp__ring_is_sane(const struct pp__ring_writer *writer, const struct pp__shared *shared);
 
 /* For workers: the slot at *head, which is read first; PP__NO_SLOT when the ring is empty. */
-uint32_t pp__ring_peek(const struct pp__shared *shared, uint64_t *head);
-void     pp__ring_pass(const struct pp__shared *shared, uint64_t head);
+uint32_t pp__ring_peek(const struct pp__shared *shared, enum pp__level level, uint64_t *head);
+void     pp__ring_pass(const struct pp__shared *shared, enum pp__level level, uint64_t head);
 /* Whether a slot at or behind the head is READY, without moving it; a bounded look. */
-bool     pp__ring_has_ready(const struct pp__shared *shared);
+bool     pp__ring_level_has_ready(const struct pp__shared *shared, enum pp__level level);
+bool     pp__ring_has_ready(const struct pp__shared *shared);    /* in any, unless the executor is paused */
 
 #endif

@@ -86,16 +86,20 @@ static void lay_out(struct pp__header *h, uint32_t max_workers)
 	at += (uint64_t)h->max_slots * sizeof(struct pp__desc);
 	h->rings = at;
 	h->ring_stride = (uint64_t)h->max_slots * 2 * sizeof(uint64_t);
-	at += 2 * h->ring_stride;
+	at += PP__LEVELS * 2 * h->ring_stride;
 	h->arguments = at;
 	h->control = h->size / 2;
 	at = h->control + PP__PAGE;
 	h->workers = at;
 	at += (PP__MAX_ENTRIES * sizeof(struct pp__worker) + PP__PAGE - 1) & ~(uint64_t)(PP__PAGE - 1);
+	h->tallies = at;
+	at += (PP__TALLIES(PP__MAX_ENTRIES) * sizeof(struct pp__tally) + PP__PAGE - 1) & ~(uint64_t)(PP__PAGE - 1);
 	h->cells = at;
 	at += (uint64_t)h->max_slots * sizeof(struct pp__cell);
 	h->extensions = at;
 	at += (uint64_t)h->max_slots * PP__EXTENSION;
+	h->usages = at;
+	at += (uint64_t)h->max_slots * sizeof(struct pp__usage);
 	/* A quarter of the rest for mutable blocks, one for results up to 64 KiB, half for larger ones. The words of all units
 	 * come first. */
 	rest = h->size - at;
@@ -116,12 +120,14 @@ static void find_areas(struct pp__shared *shared, char *base, const struct pp__h
 	shared->control = (struct pp__control *)(void *)(base + h->control);
 	shared->workers = (struct pp__worker *)(void *)(base + h->workers);
 	shared->timed = (_Atomic uint64_t *)(void *)(base + h->timed);
+	shared->tallies = (struct pp__tally *)(void *)(base + h->tallies);
+	shared->usages = (struct pp__usage *)(void *)(base + h->usages);
 	shared->descs = (struct pp__desc *)(void *)(base + h->descs);
 	shared->cells = (struct pp__cell *)(void *)(base + h->cells);
 	shared->units = (_Atomic uint64_t *)(void *)(base + h->unit_words);
 	shared->extensions = (unsigned char *)(base + h->extensions);
-	shared->rings[0] = (_Atomic uint64_t *)(void *)(base + h->rings);
-	shared->rings[1] = (_Atomic uint64_t *)(void *)(base + h->rings + h->ring_stride);
+	for (unsigned i = 0; i < PP__LEVELS * 2; i++)
+		shared->rings[i / 2][i % 2] = (_Atomic uint64_t *)(void *)(base + h->rings + i * h->ring_stride);
 }
 
 /* 0 or an errno that the contract knows: what a file system has beside these means that it gives no memory. */
@@ -234,7 +240,10 @@ static int fill_header(struct pp__segment *segment, uint32_t max_workers)
 	rc = pp__memory_commit(segment, h->control, PP__PAGE);
 	if (rc < 0)
 		return rc;
-	return pp__memory_commit(segment, h->workers, h->entries * sizeof(struct pp__worker));
+	rc = pp__memory_commit(segment, h->workers, h->entries * sizeof(struct pp__worker));
+	if (rc < 0)
+		return rc;
+	return pp__memory_commit(segment, h->tallies, PP__TALLIES(h->entries) * sizeof(struct pp__tally));
 }
 
 /* An eighth of what the file system has in all, if that is bounded. */

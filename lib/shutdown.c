@@ -36,6 +36,8 @@ static void close_door(pp_executor *ex)
 {
 	pthread_mutex_lock(&ex->submit_lock);
 	ex->closed = true;
+	ex->paused = false;              /* first: whoever sees the closing sees what is ready */
+	pp__levels_publish(ex);
 	atomic_store(&ex->segment.shared.header->closing, PP__CLOSING);
 	pthread_mutex_unlock(&ex->submit_lock);
 	pthread_mutex_lock(&pp__lock);
@@ -142,14 +144,15 @@ static int await_end(pp_executor *ex, int64_t timeout_ms)
 {
 	int64_t deadline = pp__deadline_ns(timeout_ms);
 	int state = pp__cancel_hold();
-	bool gone = await_supervisor(ex, deadline);
+	bool gone = ex->inlined ? pp__inline_await(ex, deadline) : await_supervisor(ex, deadline);
 
-	if (gone && !atomic_load(&ex->segment.shared.control->finished))
+	if (gone && !ex->inlined && !atomic_load(&ex->segment.shared.control->finished))
 		await_orphans(ex);
 	pp__cancel_restore(state);
 	if (!gone)
 		return -ETIMEDOUT;
-	reap_supervisor(ex);
+	if (!ex->inlined)
+		reap_supervisor(ex);
 	settle_the_rest(ex);
 	return finish_callbacks(ex, deadline);
 }

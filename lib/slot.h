@@ -71,6 +71,11 @@ static inline bool pp__state_is_end(enum pp__state state) { return state >= PP__
 static inline bool pp__state_runs(enum pp__state state) { return state >= PP__RUNNING && state <= PP__ASKED_TIME; }
 /* In user code, and may not. */
 static inline bool pp__state_stops(enum pp__state state) { return state >= PP__STOP_KILL && state <= PP__STOP_MEMORY; }
+/* An attempt that has failed runs until it is decided whether there is another. */
+static inline bool pp__state_is_running(enum pp__state state)
+{
+	return pp__state_runs(state) || pp__state_stops(state) || state == PP__FAILED;
+}
 
 /* Its worker went with it; also a task that was stopped, once that worker is gone. But for what timed out before it started. */
 static inline bool pp__state_is_death(enum pp__state state) { return state >= PP__DIED && state <= PP__MEMORY; }

@@ -41,6 +41,9 @@ static int grow(pp_executor *ex)
 		                       PP__SLAB * sizeof *shared->cells);
 	if (rc == 0)
 		rc = pp__memory_commit(&ex->segment, h->timed + first / 8, PP__SLAB / 8);
+	if (rc == 0 && ex->flags & PP_ACCOUNTING)
+		rc = pp__memory_commit(&ex->segment, h->usages + first * sizeof *shared->usages,
+		                       PP__SLAB * sizeof *shared->usages);
 	if (rc < 0)
 		return rc;
 	slab = aligned_alloc(alignof(struct pp__slab), sizeof *slab);

@@ -166,3 +166,16 @@ int pp__executor_start(pp_executor *ex, const pp_options *o)
 	pp__segment_close_fd(&ex->segment);
 	return rc;
 }
+
+/* No process: both ends of the pipe stay here. */
+int pp__inline_start(pp_executor *ex)
+{
+	int rc = make_pipe(ex, &ex->bell_fd);
+
+	if (rc == 0) {
+		ex->inline_self = pp__inline_make(&ex->segment.shared);
+		rc = ex->inline_self ? 0 : -ENOMEM;
+	}
+	pp__segment_close_fd(&ex->segment);
+	return rc;
+}

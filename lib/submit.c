@@ -53,6 +53,7 @@ static int fill(pp_executor *ex, pp_future *future, const pp_task_options *o, pp
 	desc->name_size = (uint16_t)name_size;
 	desc->fd_count = (uint16_t)o->fd_count;
 	future->has_fds = o->fd_count != 0;
+	future->level = (uint8_t)(PP__NORMAL - o->priority);
 	for (int i = 0; i < in->count; i++) {
 		if (in->parts[i].iov_len)
 			memcpy(bytes, in->parts[i].iov_base, in->parts[i].iov_len);
@@ -84,9 +85,11 @@ static void make_ready(pp_executor *ex, pp_future *future, bool detached)
 	future->context = NULL;
 	future->submit_ns = pp__now_ns();
 	cell->who = 0;
-	cell->start_ns = 0;
+	cell->start_ns = (uint64_t)future->submit_ns;
 	future->chunk = shared->descs[future->slot].fn == pp__chunk_run;
 	future->plain &= !future->chunk;
+	if (ex->flags & PP_ACCOUNTING)
+		shared->usages[future->slot] = pp__usage_unknown;
 	if (future->chunk)
 		pp__chunk_reset(shared, future->slot, future->generation);
 	pp__slot_ready(cell, push ? word | PP__WANT_PUSH : word);
@@ -136,25 +139,31 @@ static int await_pass(const pp_executor *ex, const pp_task_options *o, int64_t d
 static int enqueue(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const struct pp__input *in, bool detached,
                    pp_future **future, bool *nudge)
 {
+	enum pp__level level = (enum pp__level)(PP__NORMAL - o->priority);
 	int rc;
 
 	if (ex->closed)
 		return -ESHUTDOWN;
 	if (atomic_load(&ex->broken))
 		return -EPIPE;
+	if (level != PP__NORMAL && (rc = pp__level_use(ex, level)) < 0)
+		return rc;
 	*future = pp__slot_take(ex, &rc);
 	if (!*future)
 		return rc;
 	rc = fill(ex, *future, o, fn, in);
-	if (rc == 0 && o->fd_count)
+	if (rc == 0 && o->fd_count && !ex->inlined)
 		rc = put_fds(ex, *future, o);
 	if (rc < 0) {
 		pp__slot_give_back(*future);
 		return rc;
 	}
-	*nudge = pp__demand_raise(ex, 1);
+	*nudge = !ex->inlined && pp__demand_raise(ex, 1);
 	make_ready(ex, *future, detached);
-	rc = pp__ring_push(&ex->ring, &ex->segment, (*future)->slot);
+	if (ex->inlined)
+		atomic_fetch_add(&ex->inline_open, 1);
+	else
+		rc = pp__ring_push(&ex->rings[level], &ex->segment, (*future)->slot);
 	if (rc < 0) {
 		/* No worker knows of it; one that was told by a stale entry may have it, and then it runs. */
 		if (pp__slot_cancel(pp__cell_of(*future), (*future)->generation)) {
@@ -163,6 +172,7 @@ static int enqueue(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const s
 			return rc;
 		}
 	}
+	atomic_store_explicit(&ex->submitted, ex->submitted + 1, memory_order_relaxed);
 	return 0;
 }
 
@@ -216,6 +226,10 @@ static int submit(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const st
 		return rc;
 	if (future)
 		*future = made;
+	if (ex->inlined) {
+		pp__inline_task(ex, o, made->slot);
+		return 0;
+	}
 	note_cpu(ex);
 	if (!made->plain)
 		pp__policy_tell(ex, made);
@@ -279,7 +293,7 @@ int pp__submit(pp_executor *ex, const pp_task_options *options, pp_fn *fn, const
 
 	if (future)
 		*future = NULL;
-	if (!pp__is_original_process())
+	if (!pp__is_original_process() || pp__inline_inside())
 		return -ECHILD;
 	if (!ex || !fn || !in)
 		return -EINVAL;

@@ -69,7 +69,7 @@ void pp__tend(pp_executor *ex)
 	int code = atomic_load(&c->broken);
 
 	atomic_store(&ex->looked_ns, pp__now_ns());
-	if (atomic_load(&ex->broken))
+	if (atomic_load(&ex->broken) || ex->inlined)
 		return;
 	if (code) {
 		broken_text(c, text);
@@ -150,12 +150,14 @@ static void rouse(pp_executor *ex)
 static void offer_again(pp_future *future)
 {
 	pp_executor *ex = future->executor;
-	const struct pp__shared *shared = &ex->segment.shared;
+	struct pp__ring_writer *ring = &ex->rings[future->level];
 
+	if (!pp__levels_open(atomic_load(&ex->segment.shared.header->levels)))
+		return;                  /* paused */
 	pthread_mutex_lock(&ex->submit_lock);
-	pp__ring_repair(&ex->ring, &ex->segment);
-	if (!pp__ring_has_ready(shared))
-		pp__ring_push(&ex->ring, &ex->segment, future->slot);
+	pp__ring_repair(ring, &ex->segment);
+	if (!pp__ring_level_has_ready(&ex->segment.shared, ring->level))
+		pp__ring_push(ring, &ex->segment, future->slot);
 	pthread_mutex_unlock(&ex->submit_lock);
 	rouse(ex);
 }
@@ -169,7 +171,7 @@ void pp__tend_future(pp_future *future)
 	            || (state >= PP__CLAIMED && pp__owner_has_left(ex, future->slot, word))
 	            || ((state == PP__DELAYED || state == PP__FAILED) && !pp__policy_of(&ex->segment.shared, future->slot));
 
-	if (pp__future_has_ended(future) || word != pp__slot_look(pp__cell_of(future)))
+	if (ex->inlined || pp__future_has_ended(future) || word != pp__slot_look(pp__cell_of(future)))
 		return;                  /* it lives: a death is settled before its owner is buried */
 	if (lost)
 		end_unless_ended(future);

@@ -49,6 +49,8 @@ bool pp__wake_one(const struct pp__shared *shared)
 	_Atomic uint32_t *searching = &shared->control->searching;
 
 	atomic_thread_fence(memory_order_seq_cst);
+	if (!pp__levels_open(atomic_load_explicit(&shared->header->levels, memory_order_relaxed)))
+		return true;             /* paused: whoever ends that wakes all */
 	while (!atomic_load_explicit(searching, memory_order_relaxed)) {
 		uint32_t entry = some_sleeper(shared), nobody = 0, name = entry + 1;
 		if (entry == PP__NO_SLOT)

@@ -132,6 +132,7 @@ void pp__end_from_outside(pp_future *future, uint64_t (*edge)(struct pp__cell *,
 		return;
 	if (!edge(pp__cell_of(future), future->generation))
 		return;                  /* it has ended in another way, and will be announced */
+	atomic_fetch_add(edge == pp__slot_cancel ? &future->executor->cancelled : &future->executor->broke, 1);
 	if (future->has_fds)
 		pp__nudge(future->executor);     /* it closes them */
 	pp__future_outcome(future);
@@ -155,6 +156,7 @@ void pp__end_lost(pp_future *future)
 {
 	future->armed = true;
 	atomic_store(&pp__cell_of(future)->word, pp__word_of(future, PP__BROKEN));
+	atomic_fetch_add(&future->executor->broke, 1);
 	pp__future_outcome(future);
 	pp__settle(future);
 	pp__wake_sleepers(future);

@@ -25,7 +25,8 @@ static void make_segment(unsigned backings)
 	ck_assert_int_eq(pp__segment_create(&segment, backings, 4), 0);
 	h = segment.shared.header;
 	ck_assert_int_eq(pp__memory_commit(&segment, h->cells, 8192 * sizeof(struct pp__cell)), 0);
-	ck_assert_int_eq(pp__ring_init(&writer, &segment), 0);
+	ck_assert_int_eq(pp__ring_init(&writer, &segment, PP__NORMAL), 0);
+	atomic_store(&segment.shared.header->levels, 1u << PP__NORMAL);
 }
 
 static void check_backing(enum pp__backing backing)
@@ -117,9 +118,9 @@ static uint32_t take(void)
 	uint64_t head;
 	uint32_t slot;
 
-	while ((slot = pp__ring_peek(&segment.shared, &head)) != PP__NO_SLOT) {
+	while ((slot = pp__ring_peek(&segment.shared, writer.level, &head)) != PP__NO_SLOT) {
 		bool won = pp__slot_claim(segment.shared.cells + slot, pp__owner(0, 0)) != 0;
-		pp__ring_pass(&segment.shared, head);
+		pp__ring_pass(&segment.shared, writer.level, head);
 		if (won)
 			return slot;
 	}
@@ -172,12 +173,12 @@ START_TEST(ring_old_head_moves_nothing)
 	make_segment(PP__BACKING_MEMFD);
 	ready(0);
 	ck_assert_int_eq(pp__ring_push(&writer, &segment, 0), 0);
-	ck_assert_uint_eq(pp__ring_peek(&segment.shared, &old), 0);
+	ck_assert_uint_eq(pp__ring_peek(&segment.shared, writer.level, &old), 0);
 	for (uint32_t i = 1; i < 5000; i++) {
 		ready(i);
 		ck_assert_int_eq(pp__ring_push(&writer, &segment, i), 0);
 	}
-	pp__ring_pass(&segment.shared, old);
+	pp__ring_pass(&segment.shared, writer.level, old);
 	for (uint32_t i = 0; i < 5000; i++)
 		ck_assert_uint_eq(take(), i);
 	pp__segment_destroy(&segment);
@@ -194,14 +195,14 @@ START_TEST(ring_heals_forged_head)
 		ready(i);
 		ck_assert_int_eq(pp__ring_push(&writer, &segment, i), 0);
 	}
-	atomic_store(&segment.shared.control->head, UINT64_C(0x123456789abcdef0));
+	atomic_store(&segment.shared.control->heads[writer.level], UINT64_C(0x123456789abcdef0));
 	ck_assert(!pp__ring_is_sane(&writer, &segment.shared));
 	for (uint32_t i = 100; i < 8000; i++) {
 		ready(i);
 		ck_assert_int_eq(pp__ring_push(&writer, &segment, i), 0);
 	}
 	/* Before the array in use was begun: no entry was ever there. */
-	atomic_store(&segment.shared.control->head, UINT64_C(10) << 1 | writer.which);
+	atomic_store(&segment.shared.control->heads[writer.level], UINT64_C(10) << 1 | writer.which);
 	ck_assert(!pp__ring_is_sane(&writer, &segment.shared));
 	pp__ring_repair(&writer, &segment);
 	while (take() != PP__NO_SLOT)

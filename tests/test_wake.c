@@ -19,6 +19,7 @@ static struct pp__shared *shared = &segment.shared;
 static void make_segment(void)
 {
 	ck_assert_int_eq(pp__segment_create(&segment, PP__BACKING_MEMFD, 4), 0);
+	atomic_store(&shared->header->levels, 1u << PP__NORMAL);
 }
 
 static int tokens(uint32_t entry)

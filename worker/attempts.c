@@ -13,6 +13,7 @@
 #include "policy.h"
 #include "slot.h"
 #include "supervisor.h"
+#include "tally.h"
 #include "wake.h"
 
 #define LOOK_GAP_NS INT64_C(1000000)     /* deadlines that are nearer to each other are found by one look */
@@ -49,7 +50,7 @@ static bool try_again(struct pp__supervisor *s, uint32_t slot, uint64_t word, co
 	policy->resume_ns = (uint64_t)now + delay_ns(s, policy, slot, now);
 	policy->attempts++;
 	cell->who = 0;
-	cell->start_ns = 0;
+	cell->start_ns = (uint64_t)now;  /* of its wait for that */
 	s->timed_due_ns = 0;
 	if (pp__slot_delay(cell, word))
 		return true;
@@ -80,8 +81,10 @@ static void settle_failed(struct pp__supervisor *s, uint32_t slot, uint64_t word
 	if (try_again(s, slot, word, &attempt))
 		return;
 	word = pp__slot_break(s->shared->cells + slot, pp__word_generation(word));
-	if (word)
-		pp__announce_for(s, slot, word);
+	if (!word)
+		return;
+	pp__tally_never_ran(pp__own_tally(s), PP_BROKEN);
+	pp__announce_for(s, slot, word);
 }
 
 /* There may be more tasks that are due than words: then it is tried again soon. */
@@ -103,8 +106,10 @@ static bool offer(struct pp__supervisor *s, uint32_t slot, uint64_t word)
 static void expire(struct pp__supervisor *s, uint32_t slot, uint64_t word)
 {
 	word = pp__slot_expire(s->shared->cells + slot, pp__word_generation(word));
-	if (word)
-		pp__announce_for(s, slot, word);
+	if (!word)
+		return;
+	pp__tally_never_ran(pp__own_tally(s), PP_TIMED_OUT);
+	pp__announce_for(s, slot, word);
 }
 
 /* Returns when it is due next. The policy may be another task's by the time it is read: then the word is too, and the

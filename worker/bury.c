@@ -16,6 +16,7 @@
 #include "ring.h"
 #include "slot.h"
 #include "supervisor.h"
+#include "tally.h"
 #include "wake.h"
 
 void pp__kill_worker(struct pp__supervisor *s, uint32_t entry, int signal)
@@ -226,7 +227,8 @@ static void settle_attempt(struct pp__supervisor *s, uint32_t entry, uint32_t sl
 	cell->death_signal = ending.signal;
 	cell->death_code = ending.code;
 	cell->death_address = ending.address;
-	pp__slot_die(cell, word);
+	if (pp__slot_die(cell, word))
+		pp__tally_end(pp__own_tally(s), ending.signal ? PP_CRASHED : PP_EXITED, cell);
 }
 
 /* What the dead worker had at hand: only cur is looked at, and only if the slot's word says that it was the owner. */
@@ -248,7 +250,10 @@ static void settle(struct pp__supervisor *s, uint32_t entry, const siginfo_t *in
 	/* A stop may have come in between; at most one of these finds its edge. */
 	if (pp__slot_requeue(cell, owner))
 		requeue(s, slot);
-	pp__slot_stopped(cell, owner);
+	word = pp__slot_stopped(cell, owner);
+	if (word)
+		pp__tally_end(pp__own_tally(s), pp__word_state(word) == PP__KILLED ? PP_KILLED :
+		              pp__word_state(word) == PP__TIMED_OUT ? PP_TIMED_OUT : PP_MEMORY, cell);
 	word = pp__slot_look(cell);
 	if (pp__state_is_end(pp__word_state(word)) && pp__word_is_owned_by(word, owner))
 		pp__announce_for(s, slot, word);
@@ -325,6 +330,7 @@ static void bury(struct pp__supervisor *s, uint32_t entry, const siginfo_t *info
 	if (phase == PP__LIVE && !ordered)
 		pp__count_early_death(s, entry);
 	child->pid = 0;
+	s->unreplaced++;
 	if (phase == PP__SETUP_FAILED || phase == PP__INIT_FAILED || (phase == PP__STARTING && !ordered))
 		count_failure(s, entry, phase, info);
 	if (phase != PP__LEAVING)

@@ -74,9 +74,10 @@ static void run_item(struct pp_task *item, uint32_t i, const struct pp__chunk_it
 	struct pp__self *self = item->self;
 	int rc = item->chunk->head->fn(item, argument->bytes, argument->size);
 
-	if (!pp__is_owner_process(self->mark, self->pid))
+	if (!(self->inlined ? pp__is_original_process() : pp__is_owner_process(self->mark, self->pid)))
 		_exit(0);                        /* a child of the item came back from it */
-	pp__flush_output();
+	if (!self->inlined)
+		pp__flush_output();
 	self->now_ns = pp__now_ns();
 	publish(item, i, pp__task_code(item, rc));
 }
@@ -99,8 +100,8 @@ static int claim_room(pp_task *task, struct pp__chunk_work *work)
 
 int pp__chunk_run(pp_task *task, const void *data, size_t size)
 {
-	static struct pp__chunk_work work;       /* not on the stack, which an item may overrun */
-	static struct pp_task item;
+	static _Thread_local struct pp__chunk_work work; /* not on the stack, which an item may overrun */
+	static _Thread_local struct pp_task item;
 	const struct pp__chunk_item *argument = (const void *)((const struct pp__chunk_head *)data + 1);
 	int rc;
 

@@ -14,6 +14,7 @@
 #include "policy.h"
 #include "slot.h"
 #include "sysdep.h"
+#include "tally.h"
 #include "wake.h"
 #include "worker.h"
 
@@ -50,6 +51,8 @@ static void settle(struct pp__self *self, int signal, int code, const siginfo_t 
 	if (!pp__state_runs(pp__word_state(word)) || !pp__word_is_owned_by(word, self->owner))
 		return;
 	cell->end_ns = (uint64_t)pp__now_ns();
+	if (self->accounts)
+		pp__usage_end(self, slot);
 	cell->death_signal = signal;
 	cell->death_code = code;
 	cell->death_address = info && has_address(signal) ? (uint64_t)(uintptr_t)info->si_addr : 0;
@@ -62,6 +65,7 @@ static void settle(struct pp__self *self, int signal, int code, const siginfo_t 
 	word = pp__slot_die(cell, word);
 	if (!word)
 		return;
+	pp__tally_end(self->tally, signal ? PP_CRASHED : PP_EXITED, cell);
 	pp__announce_end(shared, slot, word);
 	pp__promote_spare(self);
 	sched_setscheduler(0, SCHED_IDLE, &zero);

@@ -110,6 +110,10 @@ static int spawn(struct pp__supervisor *s, uint32_t entry, int32_t seat)
 	s->children[entry] = (struct pp__child){ .pid = pid, .capture = s->children[entry].capture };
 	atomic_store(&s->shared->workers[entry].pid, pid);
 	atomic_fetch_add(&s->shared->control->restarts, 1);
+	if (s->unreplaced) {
+		s->unreplaced--;
+		atomic_fetch_add(&s->shared->control->replaced, 1);
+	}
 	if (seat < 0)
 		atomic_store(&s->shared->control->spare, entry + 1);
 	return 0;

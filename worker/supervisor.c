@@ -13,6 +13,7 @@
 #include <stdio_ext.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -177,6 +178,15 @@ static void end_everything(struct pp__supervisor *s)
 	end_strangers(s, deadline);
 }
 
+/* For statistics: the parent has no descriptor of the segment any more. */
+static void publish_size(struct pp__supervisor *s)
+{
+	struct stat st;
+
+	if (fstat(s->boot.segment.fd, &st) == 0)
+		atomic_store(&s->shared->control->shared_bytes, (uint64_t)st.st_blocks * 512);
+}
+
 static void look_around(struct pp__supervisor *s)
 {
 	pp__reap_all(s);
@@ -185,6 +195,7 @@ static void look_around(struct pp__supervisor *s)
 	pp__look_at_timed(s);
 	pp__patrol(s);
 	pp__spawn_wanted(s);
+	publish_size(s);
 }
 
 static int start(struct pp__supervisor *s, const struct pp__boot *boot)

@@ -47,6 +47,7 @@ struct pp__supervisor {
 	struct pp__child children[PP__MAX_ENTRIES];
 	uint32_t incarnations[PP__MAX_ENTRIES];  /* the workers' lines have copies, for the parent */
 	bool     wants_spare;            /* a first worker has died or been recycled */
+	uint32_t unreplaced;             /* workers that have ended, and for which none was started */
 	bool     strangers;              /* something was reaped: orphans of it may be ours now */
 	int32_t  failures;               /* to start a worker, in a row */
 	int32_t  early_deaths;           /* of live workers before their first task, in a row */
@@ -71,6 +72,11 @@ struct pp__supervisor {
 #define PP__STOPPED_NS   INT64_C(1000000000)     /* a claim that does not start for so long is taken back */
 #define PP__GRACE_NS     INT64_C(1000000000)     /* between SIGTERM and SIGKILL, where no other is given */
 #define PP__UNKILLABLE_NS INT64_C(1000000000)    /* after SIGKILL: quarantine */
+
+static inline struct pp__tally *pp__own_tally(const struct pp__supervisor *s)
+{
+	return s->shared->tallies;
+}
 
 int  pp__supervisor_main(const struct pp__boot *boot);
 

@@ -50,8 +50,7 @@ static int extension_ready(struct pp_task *task, void *place)
 	uintptr_t page = (uintptr_t)place / PP__PAGE;
 	int rc;
 
-	(void)task;
-	if (known[page % KNOWN_PAGES] == page)
+	if (known[page % KNOWN_PAGES] == page && !task->self->inlined)   /* there several segments can have been at a place */
 		return 0;
 	rc = pp__memory_commit_at(place, PP__EXTENSION);
 	if (rc == 0 || rc == -EINVAL)
@@ -216,7 +215,7 @@ int pp_return_argument(pp_task *task, size_t offset, size_t size)
 /* In the initializer the message is kept for the reason why the pool is broken. */
 static void keep_text(struct pp_task *task, const char *message)
 {
-	snprintf(task->self->line->text, PP__TEXT, "%s", message);
+	snprintf(task->self->line->text, PP__TEXT, "%.*s", (int)PP__TEXT - 1, message);
 }
 
 /* Stored as: length of the message : 4 bytes, message and NUL, padding to 8, detail. */
@@ -314,7 +313,7 @@ uint32_t pp__task_sum(struct pp_task *task)
 	return pp__sum(bytes, task->size);
 }
 
-void pp__task_end(struct pp_task *task, int rc)
+int pp__task_end(struct pp_task *task, int rc)
 {
 	struct pp__cell *cell = task->self->shared->cells + task->slot;
 	uint64_t claim = 0;
@@ -327,6 +326,7 @@ void pp__task_end(struct pp_task *task, int rc)
 	cell->check = pp__result_check(task->self->shared->header, task->slot, task->generation, task->size, rc, claim);
 	if (task->self->sums)
 		cell->check ^= pp__task_sum(task);
+	return rc;
 }
 
 int pp_task_worker(const pp_task *task)

@@ -14,71 +14,10 @@
 #include "slot.h"
 #include "supervisor.h"
 #include "surroundings.h"
+#include "tally.h"
 #include "wake.h"
 
 #define LOOKS_PER_CLOCK 16
-
-/* Killed before the claim: still READY, others take it. Killed after it: the supervisor finds it through cur, and puts
- * it back. cur is stored first, so that there is no instant at which the owner is known to nobody. */
-static uint64_t claim(struct pp__self *self, uint32_t slot)
-{
-	atomic_store_explicit(&self->line->cur, slot, memory_order_release);
-	return pp__slot_claim(self->shared->cells + slot, self->owner);
-}
-
-/* The word is cleared after the claim; if that claim fails, it was stale. */
-static uint64_t claim_held(struct pp__self *self, _Atomic uint32_t *holder, uint32_t *slot)
-{
-	uint32_t held = atomic_load(holder);
-	uint64_t word;
-
-	if (!held || held > self->shared->header->max_slots)
-		return 0;
-	*slot = held - 1;
-	word = claim(self, *slot);
-	atomic_compare_exchange_strong(holder, &held, 0);
-	return word;
-}
-
-/* What the supervisor has put back, or offers again, comes first. */
-static uint64_t claim_requeued(struct pp__self *self, uint32_t *slot)
-{
-	uint32_t seen = atomic_load(&self->shared->control->requeued);
-	uint64_t word;
-
-	if (seen == self->requeued_seen)
-		return 0;
-	for (uint32_t i = 0; i < self->shared->header->entries; i++) {
-		word = claim_held(self, &self->shared->workers[i].requeue, slot);
-		if (!word)
-			word = claim_held(self, &self->shared->workers[i].again, slot);
-		if (word)
-			return word;
-	}
-	self->requeued_seen = seen;
-	return 0;
-}
-
-/* Killed between the claim and the pass: the next one passes the entry, which is stale then. */
-static uint64_t claim_ring(struct pp__self *self, uint32_t *slot)
-{
-	uint64_t head, word;
-
-	while ((*slot = pp__ring_peek(self->shared, &head)) != PP__NO_SLOT) {
-		word = claim(self, *slot);
-		pp__ring_pass(self->shared, head);
-		if (word)
-			return word;
-	}
-	return 0;
-}
-
-static uint64_t look(struct pp__self *self, uint32_t *slot)
-{
-	uint64_t word = claim_requeued(self, slot);
-
-	return word ? word : claim_ring(self, slot);
-}
 
 /* The first claim after a wake: lets another be woken, wakes one if there is more (also when it was not the searcher
  * any more: two tasks may have been submitted while it was), and sees to it that the supervisor ticks while tasks run. */
@@ -113,7 +52,7 @@ static uint64_t spin(struct pp__self *self, uint32_t *slot)
 	while (!word && !is_closing(self)) {
 		for (int i = 0; i < LOOKS_PER_CLOCK && !word; i++) {
 			pp__spin_pause();
-			word = look(self, slot);
+			word = pp__look(self, slot);
 		}
 		if (!word && pp__now_ns() >= until)
 			break;
@@ -171,12 +110,12 @@ static uint64_t await_task(struct pp__self *self, uint32_t *slot)
 		pp__sem_trywait(&self->line->wake);      /* a token from before this look says nothing */
 		pp__searching_end(self->shared, self->entry);
 		pp__sleepers_enter(self->shared, self->entry);
-		word = look(self, slot);
+		word = pp__look(self, slot);
 		if (word || closing)
 			break;
 		if ((is_surplus(self) || !sleep_until_woken(self, until)) && leave_idle(self))
 			break;
-		word = look(self, slot);
+		word = pp__look(self, slot);
 		if (!word)
 			word = spin(self, slot);
 	}
@@ -219,12 +158,47 @@ static void fail(const struct pp__self *self, struct pp__cell *cell, uint64_t wo
 	pp__nudge_supervisor(self->shared);
 }
 
+static int run_with_extras(struct pp__self *self, const struct pp__desc *desc, const void *data)
+{
+	int rc;
+
+	if (self->capture.fd >= 0)
+		pp__capture_begin(self);
+	if (self->accounts)
+		pp__usage_begin(self);
+	rc = desc->fd_count ? run_with_fds(self, desc, data) : desc->fn(&self->task, data, desc->size);
+	if (self->accounts && pp__is_owner_process(self->mark, self->pid))
+		pp__usage_end(self, self->task.slot);
+	return rc;
+}
+
+/* The end of the task before is the start of this one, which may have been submitted a moment later. */
+static void start_clock(struct pp__self *self, struct pp__cell *cell)
+{
+	int64_t queued = self->now_ns - (int64_t)cell->start_ns;
+
+	if (queued < 0)
+		queued = 0;
+	cell->start_ns += (uint64_t)queued;
+	self->tally->queue_ns[pp__bucket((uint64_t)queued)]++;
+}
+
+/* Being stopped: the signal is on its way, and no other task may get it. Another counts the end. */
+static _Noreturn void leave_stopped(struct pp__self *self, uint64_t *ran, int rc)
+{
+	--*ran;
+	if (rc != 0)
+		self->tally->outcomes[PP_RAISED]--;
+	_exit(0);
+}
+
 /* Killed before the publish: failed, with the cause. Killed after it: the result stands; the supervisor announces it. */
 static void run(struct pp__self *self, uint32_t slot, uint64_t word)
 {
 	struct pp__cell *cell = self->shared->cells + slot;
 	const struct pp__desc *desc = self->shared->descs + slot;
 	const void *data = desc->offset ? self->shared->base + desc->offset : (const void *)desc->bytes;
+	uint64_t *ran;                   /* counted before the publish: whoever hears of the end finds it counted */
 	int rc;
 
 	pp__task_begin(self, slot, word);
@@ -234,30 +208,33 @@ static void run(struct pp__self *self, uint32_t slot, uint64_t word)
 			_exit(0);                /* it was taken for dead; the supervisor waits for that */
 		return;                          /* cancelled in between: dropped, and not touched again */
 	}
-	cell->start_ns = (uint64_t)self->now_ns;
+	start_clock(self, cell);
 	__atomic_store_n(&cell->who, pp__who_make(self->pid, atomic_load_explicit(&self->line->seat, memory_order_relaxed)),
 	                 __ATOMIC_RELEASE);
 	if (desc->policy)
 		tell_of_stop(self, slot);
 	self->tasks++;
 	atomic_store_explicit(&self->line->tasks, self->tasks, memory_order_relaxed);
-	if (self->capture.fd >= 0)
-		pp__capture_begin(self);
-	rc = desc->fd_count ? run_with_fds(self, desc, data) : desc->fn(&self->task, data, desc->size);
+	rc = desc->fd_count || self->has_extras ? run_with_extras(self, desc, data) : desc->fn(&self->task, data, desc->size);
 	if (!pp__is_owner_process(self->mark, self->pid))
 		_exit(0);                        /* a child of the task came back from it: the future is not its own */
 	pp__flush_output();
 	self->now_ns = pp__now_ns();
 	cell->end_ns = (uint64_t)self->now_ns;
-	pp__task_end(&self->task, rc);
-	if (cell->code && pp__policy_retries(pp__policy_of(self->shared, slot), PP_RAISED)) {
+	rc = pp__task_end(&self->task, rc);
+	if (rc && pp__policy_retries(pp__policy_of(self->shared, slot), PP_RAISED)) {
 		fail(self, cell, word);
 		return;
 	}
+	ran = &self->tally->run_ns[pp__bucket(cell->end_ns - cell->start_ns)];
+	++*ran;
+	if (rc != 0)
+		self->tally->outcomes[PP_RAISED]++;
 	word = pp__slot_publish(cell, word);
 	if (!word)
-		_exit(0);                        /* being stopped: the signal is on its way, and no other task may get it */
-	pp__announce_end(self->shared, slot, word);
+		leave_stopped(self, ran, rc);
+	if (word & PP__WANTS)
+		pp__announce_end(self->shared, slot, word);
 }
 
 /* A spare has run the initializer, and waits for the seat of one that died. false: the executor is closing. */
@@ -266,6 +243,7 @@ static bool await_seat(struct pp__self *self)
 	while (atomic_load(&self->line->seat) < 0) {
 		if (is_closing(self))
 			return false;
+		pp__round_look(self);
 		pp__sem_wait(&self->line->wake, PP__NEVER);
 	}
 	return true;
@@ -290,7 +268,7 @@ static void work(struct pp__self *self)
 		return;
 	pp__surroundings_pin(self, self->options);
 	self->now_ns = pp__now_ns();
-	word = look(self, &slot);
+	word = pp__look(self, &slot);
 	if (word)
 		stop_searching(self);
 	for (;;) {
@@ -303,18 +281,19 @@ static void work(struct pp__self *self)
 		run(self, slot, word);
 		if ((limit && self->tasks >= limit) || is_surplus(self) || has_grown(self))
 			return;
-		word = look(self, &slot);
+		word = pp__look(self, &slot);
 	}
 }
 
 /* The initializer and the finalizer have a task's shape, but no slot: what they return goes nowhere. */
-static int run_hook(struct pp__self *self, pp_fn *fn)
+int pp__run_hook(struct pp__self *self, pp_fn *fn, uint64_t offset, uint64_t size)
 {
-	const struct pp__header *h = self->shared->header;
 	int rc;
 
 	pp__task_begin(self, PP__NO_SLOT, 0);
-	rc = fn(&self->task, self->shared->base + (h->init_offset ? h->init_offset : h->descs), h->init_size);
+	rc = fn(&self->task, self->shared->base + (offset ? offset : self->shared->header->descs), size);
+	if (!pp__is_owner_process(self->mark, self->pid))
+		_exit(0);
 	pp__flush_output();
 	if (rc == 0 && self->task.raised)
 		rc = self->task.raise_code;
@@ -332,7 +311,8 @@ static void note_memory(struct pp__self *self)
 static bool initialize(struct pp__self *self)
 {
 	pp_fn *initializer = self->shared->header->initializer;
-	int rc = initializer ? run_hook(self, initializer) : 0;
+	const struct pp__header *h = self->shared->header;
+	int rc = initializer ? pp__run_hook(self, initializer, h->init_offset, h->init_size) : 0;
 
 	if (rc != 0) {
 		self->line->init_code = rc;
@@ -350,13 +330,16 @@ static bool initialize(struct pp__self *self)
 int pp__worker_main(struct pp__supervisor *supervisor, uint32_t entry)
 {
 	static struct pp__self self;             /* not on the stack: a task may overrun that */
+	const struct pp__header *h = supervisor->shared->header;
 
 	self = (struct pp__self){ .shared = supervisor->shared, .line = supervisor->shared->workers + entry,
+	                          .tally = pp__tally_of(supervisor->shared, entry), .accounts = h->flags & PP_ACCOUNTING,
 	                          .entry = entry, .spin = { PP__SPIN_MAX_NS },
-	                          .stack_top = (uintptr_t)__builtin_frame_address(0) + 16,
-	                          .sums = supervisor->shared->header->flags & PP_CHECKSUM };
+	                          .stack_top = (uintptr_t)__builtin_frame_address(0) + 16, .sums = h->flags & PP_CHECKSUM };
 	if (pp__worker_setup(&self, supervisor) < 0)
 		return 1;
+	self.has_extras = self.accounts || self.capture.fd >= 0;
+	pp__round_born(&self);
 	if (!initialize(&self))
 		return 1;
 	work(&self);
@@ -366,8 +349,8 @@ int pp__worker_main(struct pp__supervisor *supervisor, uint32_t entry)
 	pp__sleepers_leave(self.shared, entry);
 	if (pp__ring_has_ready(self.shared))
 		pp__nudge_supervisor(self.shared);       /* which may have counted on it until now */
-	if (self.shared->header->finalizer)
-		run_hook(&self, self.shared->header->finalizer);
+	if (h->finalizer)
+		pp__run_hook(&self, h->finalizer, h->init_offset, h->init_size);
 	pp__segment_forget(&supervisor->boot.segment);
 	return 0;
 }

@@ -33,6 +33,7 @@ struct pp_task {
 struct pp__self {
 	const struct pp__shared *shared;
 	struct pp__worker *line;
+	struct pp__tally *tally;
 	uint32_t  entry, incarnation;
 	uint64_t  owner;                 /* as in slot words */
 	pid_t     pid;                   /* hooks and handlers compare it: children of a task inherit them */
@@ -40,6 +41,12 @@ struct pp__self {
 	pid_t     supervisor;
 	void     *data;                  /* pp_task_set_worker_data */
 	uint64_t  tasks;
+	uint32_t  plain_levels;          /* of the header, when there are normal tasks only and no new round */
+	uint32_t  turn;                  /* claims while there are several priorities */
+	bool      inlined;               /* in the application's process: inline.c */
+	bool      accounts;              /* PP_ACCOUNTING */
+	bool      has_extras;            /* something is to be done around each task */
+	struct pp__usage usage;          /* up to the start of the task */
 	int64_t   now_ns;                /* of the last look at the clock */
 	uint32_t  requeued_seen;
 	struct pp__spin spin;
@@ -55,6 +62,24 @@ struct pp__self {
 	uintptr_t stack_top;             /* what is above this on the main thread's stack is not the worker's own */
 	struct pp_task task;
 };
+
+/* The initializer, the finalizer, or a round: they have a task's shape, but no slot. */
+int  pp__run_hook(struct pp__self *self, pp_fn *fn, uint64_t offset, uint64_t size);
+
+/* inline.c: behind those of door.h. */
+int  pp__inline_hook(struct pp__self *self, pp_fn *fn, const void *data, size_t size);
+void pp__inline_run(struct pp__self *self, uint32_t slot, const struct pp__pass_end *fds, int fd_count);
+
+/* usage.c: with PP_ACCOUNTING, around a task. */
+void pp__usage_begin(struct pp__self *self);
+void pp__usage_end(struct pp__self *self, uint32_t slot);
+
+/* claim.c: looks once, and claims. The word, or 0: there is nothing to do. */
+uint64_t pp__look(struct pp__self *self, uint32_t *slot);
+
+/* round.c */
+void pp__round_born(struct pp__self *self);
+void pp__round_look(struct pp__self *self);
 
 int pp__worker_main(struct pp__supervisor *supervisor, uint32_t entry);
 
@@ -76,7 +101,7 @@ void pp__promote_spare(struct pp__self *self);
 
 /* task.c: what a result needs at the end of a task. */
 void pp__task_begin(struct pp__self *self, uint32_t slot, uint64_t word);
-void pp__task_end(struct pp_task *task, int rc);
+int  pp__task_end(struct pp_task *task, int rc);         /* the code that was stored */
 int  pp__task_code(struct pp_task *task, int rc);        /* how it ended: 0 or the code with which it raised */
 uint32_t pp__task_sum(struct pp_task *task);             /* of the bytes of its result, as they are now */
 

@@ -128,7 +128,7 @@ void books_check(struct yard *yard)
 	for (uint32_t i = 0; i < shared->header->entries; i++)
 		requeues += atomic_load(&shared->workers[i].requeue) != 0;
 	expect(yard, "slots put back and not taken", requeues, 0);
-	expect(yard, "entries waiting in the ring", pp__ring_waiting(&yard->ex->ring, shared), 0);
+	expect(yard, "entries waiting in the ring", pp__ring_waiting(&yard->ex->rings[PP__NORMAL], shared), 0);
 	expect(yard, "the searching worker", atomic_load(&c->searching), 0);
 	expect(yard, "ends not taken from the stacks", atomic_load(&c->done) | atomic_load(&c->notices), 0);
 	expect(yard, "deaths", atomic_load(&c->deaths), yard->deaths);
@@ -173,7 +173,7 @@ void books_dump(const struct yard *yard)
 	struct pp__control *c = shared->control;
 
 	printf("  head %llu, tail %llu, searching %x, sleepers %llx, requeued %u, done %u, notices %u, armed %u, spare %u\n",
-	       (unsigned long long)atomic_load(&c->head), (unsigned long long)yard->ex->ring.tail,
+	       (unsigned long long)atomic_load(&c->heads[PP__NORMAL]), (unsigned long long)yard->ex->rings[PP__NORMAL].tail,
 	       atomic_load(&c->searching), (unsigned long long)atomic_load(&c->sleepers[0]), atomic_load(&c->requeued),
 	       atomic_load(&c->done), atomic_load(&c->notices), atomic_load(&c->armed), atomic_load(&c->spare));
 	printf("  wanted %u, closing %u, supervisor sleeps %d, broken %d, deaths %llu (there must be %llu), marked %llu, "

@@ -48,8 +48,8 @@ static void dump_control(const pp_executor *ex)
 	        (int)ex->supervisor.pid, text, (long long)c->supervisor_wakes_ns, c->finished, c->broken, h->wanted, h->closing,
 	        c->initialized);
 	fprintf(stderr, "# head %llu (ring %llu) tail %llu; searching %u requeued %u sleepers %llx done %u notices %u armed %u"
-	        " spare %u\n", (unsigned long long)c->head >> 1, (unsigned long long)c->head & 1,
-	        (unsigned long long)ex->ring.tail, c->searching, c->requeued, (unsigned long long)c->sleepers[0], c->done,
+	        " spare %u\n", (unsigned long long)c->heads[1] >> 1, (unsigned long long)c->heads[1] & 1,
+	        (unsigned long long)ex->rings[PP__NORMAL].tail, c->searching, c->requeued, (unsigned long long)c->sleepers[0], c->done,
 	        c->notices, c->armed, c->spare);
 	fprintf(stderr, "# deaths %llu restarts %llu requeues %llu quarantined %llu; units used %u small, %u big\n",
 	        (unsigned long long)c->deaths, (unsigned long long)c->restarts, (unsigned long long)c->requeues,

@@ -15,15 +15,17 @@ cat >"$tmp/c.c" <<'END'
 #include <procpool.h>
 static pp_options options = PP_OPTIONS_INIT;
 static pp_task_options task_options = PP_TASK_OPTIONS_INIT;
+static pp_stats stats = PP_STATS_INIT;
 int use(void);
-int use(void) { return options.size == sizeof options && task_options.size == sizeof task_options; }
+int use(void) { return options.size == sizeof options && task_options.size == sizeof task_options && stats.size == sizeof stats; }
 END
 cat >"$tmp/cc.cc" <<'END'
 #include <procpool.h>
 static pp_options options = PP_OPTIONS_INIT;
 static pp_task_options task_options = PP_TASK_OPTIONS_INIT;
+static pp_stats stats = PP_STATS_INIT;
 int use();
-int use() { return options.size == sizeof options && task_options.size == sizeof task_options; }
+int use() { return options.size == sizeof options && task_options.size == sizeof task_options && stats.size == sizeof stats; }
 END
 strict="-Wall -Wextra -Wpedantic -Werror -fsyntax-only -I$TOP_SRCDIR/include"
 

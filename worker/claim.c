@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where a worker looks for its next task: in what the supervisor has put back, then in the rings; and what one claim is. One
+ * word of the header says whether there is anything else than normal tasks to look for.
+ */
+#include "ring.h"
+#include "slot.h"
+#include "worker.h"
+
+#define LOWEST_FIRST_EACH 16u
+
+/* Killed before the claim: still READY, others take it. Killed after it: the supervisor finds it through cur, and puts
+ * it back. cur is stored first, so that there is no instant at which the owner is known to nobody. */
+static uint64_t claim(struct pp__self *self, uint32_t slot)
+{
+	atomic_store_explicit(&self->line->cur, slot, memory_order_release);
+	return pp__slot_claim(self->shared->cells + slot, self->owner);
+}
+
+/* The word is cleared after the claim; if that claim fails, it was stale. */
+static uint64_t claim_held(struct pp__self *self, _Atomic uint32_t *holder, uint32_t *slot)
+{
+	uint32_t held = atomic_load(holder);
+	uint64_t word;
+
+	if (!held || held > self->shared->header->max_slots)
+		return 0;
+	*slot = held - 1;
+	word = claim(self, *slot);
+	atomic_compare_exchange_strong(holder, &held, 0);
+	return word;
+}
+
+/* What the supervisor has put back, or offers again, comes first. */
+static uint64_t claim_requeued(struct pp__self *self, uint32_t *slot)
+{
+	uint32_t seen = atomic_load(&self->shared->control->requeued);
+	uint64_t word;
+
+	if (seen == self->requeued_seen)
+		return 0;
+	for (uint32_t i = 0; i < self->shared->header->entries; i++) {
+		word = claim_held(self, &self->shared->workers[i].requeue, slot);
+		if (!word)
+			word = claim_held(self, &self->shared->workers[i].again, slot);
+		if (word)
+			return word;
+	}
+	self->requeued_seen = seen;
+	return 0;
+}
+
+/* Killed between the claim and the pass: the next one passes the entry, which is stale then. */
+static uint64_t claim_ring(struct pp__self *self, enum pp__level level, uint32_t *slot)
+{
+	uint64_t head, word;
+
+	while ((*slot = pp__ring_peek(self->shared, level, &head)) != PP__NO_SLOT) {
+		word = claim(self, *slot);
+		pp__ring_pass(self->shared, level, head);
+		if (word)
+			return word;
+	}
+	return 0;
+}
+
+/* The highest first; but one claim in so many the lowest first, so that no priority waits for ever. */
+static uint64_t claim_by_priority(struct pp__self *self, uint32_t levels, uint32_t *slot)
+{
+	bool reversed = self->turn % LOWEST_FIRST_EACH == LOWEST_FIRST_EACH - 1;
+	uint64_t word = 0;
+
+	for (unsigned i = 0; i < PP__LEVELS && !word; i++) {
+		unsigned level = reversed ? PP__LEVELS - 1 - i : i;
+		if (levels & 1u << level)
+			word = claim_ring(self, (enum pp__level)level, slot);
+	}
+	self->turn += word != 0;
+	return word;
+}
+
+/* Something is not as usual: there are several priorities, a round has begun, or the executor is paused. */
+static uint64_t look_closely(struct pp__self *self, uint32_t levels, uint32_t *slot)
+{
+	uint64_t word;
+
+	pp__round_look(self);
+	if (!pp__levels_open(levels))
+		return 0;
+	word = claim_requeued(self, slot);
+	return word ? word : claim_by_priority(self, levels, slot);
+}
+
+uint64_t pp__look(struct pp__self *self, uint32_t *slot)
+{
+	uint32_t levels = atomic_load(&self->shared->header->levels);
+	uint64_t word;
+
+	if (levels != self->plain_levels)
+		return look_closely(self, levels, slot);
+	word = claim_requeued(self, slot);
+	return word ? word : claim_ring(self, PP__NORMAL, slot);
+}

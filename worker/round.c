@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A round of pp_executor_run_on_workers, from the worker's side. It has a number, which is a part of the word that workers
+ * read at each look. The one of a worker's birth counts as answered: it belongs to those who were there before. Killed in
+ * it, a worker is buried like an idle one, and the parent no longer waits for its answer.
+ */
+#include "wake.h"
+#include "worker.h"
+
+static void answer(struct pp__self *self, uint32_t levels)
+{
+	self->plain_levels = pp__levels_round(levels) << PP__ROUND_SHIFT | 1u << PP__NORMAL;
+	atomic_store(&self->line->round, pp__levels_round(levels));
+}
+
+/* After the pid is in the line: the parent sets the number first and then notes who is there. */
+void pp__round_born(struct pp__self *self)
+{
+	answer(self, atomic_load(&self->shared->header->levels));
+}
+
+void pp__round_look(struct pp__self *self)
+{
+	const struct pp__header *h = self->shared->header;
+	uint32_t levels = atomic_load(&h->levels);
+
+	if (pp__levels_round(levels) == pp__levels_round(self->plain_levels))
+		return;
+	if (pp__run_hook(self, h->round_fn, h->round_offset, h->round_size) == 0)
+		atomic_store(&self->line->round_well, pp__levels_round(levels));
+	answer(self, levels);
+	pp__done_ring(self->shared);
+}
