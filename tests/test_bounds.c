@@ -162,7 +162,7 @@ END_TEST
 
 START_TEST(max_workers_refused)
 {
-	static const int32_t counts[] = { -1, -2, INT32_MIN, 257, 1000, 65536, INT32_MAX };
+	static const int32_t counts[] = { -1, -3, INT32_MIN, 257, 1000, 65536, INT32_MAX };
 	pp_options options = PP_OPTIONS_INIT;
 	pp_executor *ex;
 

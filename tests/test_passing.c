@@ -166,9 +166,9 @@ START_TEST(fds_misused)
 	ck_assert_int_eq(submit_fds(plain, task_write, "", 0, fds, 1, &future), -ENOTSUP);
 	ck_assert_int_eq(submit_fds(ex, task_write, "", 0, fds, 2, &future), -EBADF);
 	ck_assert_int_eq(submit_fds(ex, task_write, "", 0, NULL, 1, &future), -EINVAL);
-	task.reserved = 1;
+	task.priority = 2;
 	ck_assert_int_eq(pp_submit_with(ex, &task, task_write, "", 0, &future), -EINVAL);
-	task.reserved = 0;
+	task.priority = 0;
 	task.fds = fds;
 	task.fd_count = 1;
 	options.task = &task;

@@ -124,7 +124,7 @@ START_TEST(no_stale_references)
 	ck_assert_uint_gt(shared_then, 0);
 	ck_assert_int_eq(make_and_free(ex, MILLION - MILLION / 10), 0);
 	ck_assert_uint_le(resident_kib("RssAnon:") * 1024, private_then + MIB);
-	ck_assert_uint_le(shared_bytes(), shared_then + MIB);
+	ck_assert_uint_le(shared_bytes(), shared_then + 2 * MIB);        /* as far as workers were behind */
 	pp_executor_free(ex);
 }
 END_TEST
