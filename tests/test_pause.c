@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include "stage.h"
 
+#define CALM_MS 1500             /* after which the supervisor no longer looks around by itself */
 #define MANY 50
 #define A_WHILE_MS 150           /* in which nothing may happen: too short can only miss a mistake */
 
@@ -173,12 +174,56 @@ START_TEST(pause_misused)
 }
 END_TEST
 
+static int task_counts(pp_task *task, const void *data, size_t size)
+{
+	(void)task;
+	(void)size;
+	__atomic_fetch_add(*(long *const *)data, 1, __ATOMIC_SEQ_CST);
+	return 0;
+}
+
+static bool nobody_works(void *ex)
+{
+	return pp_executor_workers(ex, NULL, 0) == 0;
+}
+
+static bool was_counted(void *count)
+{
+	return __atomic_load_n((long *)count, __ATOMIC_SEQ_CST) == 1;
+}
+
+/* Idle workers leave a paused executor; a task that nobody waits for finds one all the same when it goes on. */
+START_TEST(resume_after_all_have_left)
+{
+	pp_options options = support_options(2);
+	long *count = support_counters(1);
+	pp_future *future;
+	pp_executor *ex;
+
+	options.idle_timeout_ms = 30;
+	ex = support_create(&options);
+	future = support_submit(ex, task_echo, "x", 1);
+	support_assert_returned(future, "x", 1);
+	pp_future_free(future);
+	ck_assert_int_eq(pp_executor_pause(ex), 0);
+	support_until(nobody_works, ex, "the last worker's end");
+	ck_assert_int_eq(pp_submit(ex, task_counts, PP_BYTES(count), NULL), 0);
+	support_until(nobody_works, ex, "the end of whom the submit has started");
+	usleep(CALM_MS * 1000);
+	ck_assert_int_eq(pp_executor_resume(ex), 0);
+	support_until(was_counted, count, "the task");
+	pp_executor_free(ex);
+	support_counters_free(count, 1);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("pause");
 	TCase *pause = support_tcase(suite, "pause");
 
 	tcase_add_test(pause, pause_idle);
+	tcase_add_test(pause, resume_after_all_have_left);
 	tcase_add_test(pause, pause_while_one_runs);
 	tcase_add_test(pause, pause_with_crash);
 	tcase_add_test(pause, pause_resume_wakes_all);

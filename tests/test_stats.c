@@ -244,6 +244,33 @@ START_TEST(stats_sizes)
 }
 END_TEST
 
+/* Counts of the supervisor's and of workers stay where they are when there are more of these. */
+START_TEST(stats_after_a_resize)
+{
+	enum { N = 200 };
+	pp_executor *ex = support_executor(1);
+	pp_future *futures[N];
+	pp_stats stats;
+
+	run_to_end(ex, task_die, &(enum death){ DIE_KILL }, sizeof(enum death), PP_CRASHED);
+	run_to_end(ex, task_raise, NULL, 0, PP_RAISED);
+	ck_assert_int_eq(pp_executor_resize(ex, 6), 0);
+	for (int i = 0; i < N; i++)
+		futures[i] = support_submit(ex, task_echo, &i, sizeof i);
+	for (int i = 0; i < N; i++) {
+		support_assert_returned(futures[i], &i, sizeof i);
+		pp_future_free(futures[i]);
+	}
+	run_to_end(ex, task_die, &(enum death){ DIE_KILL }, sizeof(enum death), PP_CRASHED);
+	until_counted(ex, PP_CRASHED, 2);
+	stats = stats_of(ex);
+	ck_assert_uint_eq(stats.outcomes[PP_RETURNED], N);
+	ck_assert_uint_eq(stats.outcomes[PP_RAISED], 1);
+	ck_assert_uint_eq(sum(stats.run_ns, 64), N + 3);
+	pp_executor_free(ex);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("stats");
@@ -255,6 +282,7 @@ static Suite *make_suite(void)
 	tcase_add_test(counts, stats_of_detached_after_shutdown);
 	tcase_add_test(state, stats_pending_running_cancelled);
 	tcase_add_test(state, stats_of_workers);
+	tcase_add_test(state, stats_after_a_resize);
 	tcase_add_test(state, stats_of_a_broken_pool);
 	tcase_add_test(state, stats_sizes);
 	return suite;
