@@ -36,8 +36,11 @@ bool pp__demand_raise(pp_executor *ex, uint32_t more)
 	struct pp__header *h = ex->segment.shared.header;
 	uint32_t exits = atomic_load(&ex->segment.shared.control->idle_exits), most = ex->max_workers, needed;
 	uint64_t was = atomic_load(&h->wanted);
-	uint32_t wanted = pp__wanted_left(was, exits), now = wanted;
+	uint32_t wanted, now;
 
+	if (was == pp__wanted_make(most, exits))
+		return false;
+	now = wanted = pp__wanted_left(was, exits);
 	if (wanted < most) {
 		needed = pp__busy_workers(&ex->segment.shared) + more + waiting(ex);
 		if (needed > wanted)

@@ -14,7 +14,7 @@
 #include "pool.h"
 
 /* This thread is in a task, which must not submit: in a worker it could not either. */
-static _Thread_local bool inside;
+static _Thread_local bool inside __attribute__((tls_model("initial-exec")));
 
 bool pp__inline_inside(void)
 {

@@ -96,6 +96,7 @@ struct pp_future {
 	bool              has_fds;       /* its task is given descriptors, which the supervisor holds until it starts */
 	uint8_t           level;         /* enum pp__level */
 	bool              keeps;         /* recycled, but its units are still part of a block */
+	bool              neat;          /* its box has only what every plain result overwrites: outcome.c */
 
 	struct pp__watcher *watchers;    /* in the order in which they came; pp__lock */
 	void             *context;

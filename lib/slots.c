@@ -213,7 +213,7 @@ pp_future *pp__slot_take(pp_executor *ex, int *error)
 		return NULL;
 	future = pp__future_at(ex, ex->free_slots - 1);
 	ex->free_slots = future->next_free;
-	future->in_use = true;
+	atomic_store_explicit(&future->in_use, true, memory_order_relaxed);
 	ex->taken++;
 	prefetch_next(ex);
 	return future;
@@ -223,7 +223,7 @@ void pp__slot_give_back(pp_future *future)
 {
 	release_argument(future->executor, future);
 	pp__policy_release(future->executor, future);
-	future->in_use = false;
+	atomic_store_explicit(&future->in_use, false, memory_order_relaxed);
 	future->executor->taken--;
 	put_free(future->executor, future);
 }

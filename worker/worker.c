@@ -18,6 +18,8 @@
 #include "wake.h"
 
 #define LOOKS_PER_CLOCK 16
+#define LINGER_LOOKS    24
+#define LINGER_PAUSES   3
 
 /* The first claim after a wake: lets another be woken, wakes one if there is more (also when it was not the searcher
  * any more: two tasks may have been submitted while it was), and sees to it that the supervisor ticks while tasks run. */
@@ -38,6 +40,23 @@ static bool is_closing(const struct pp__self *self)
 	return atomic_load(&self->shared->header->closing) != PP__OPEN;
 }
 
+/*
+ * Looks a little longer while it is neither asleep nor searching, which nobody has to be told of. A worker that is faster than
+ * its parent finds nothing after each task; told each time, both would pass the control area's lines to and fro. The pauses
+ * let some tasks gather meanwhile, for the same reason.
+ */
+static uint64_t linger(struct pp__self *self, uint32_t *slot)
+{
+	uint64_t word = 0;
+
+	for (int i = 0; i < LINGER_LOOKS && !word; i++) {
+		for (int j = 0; j < LINGER_PAUSES; j++)
+			pp__spin_pause();
+		word = pp__look(self, slot);
+	}
+	return word;
+}
+
 /* Looks a while longer before it sleeps: a task that follows at once then costs no system call. One worker does so at a
  * time, in the place of the searching one, so that nobody is woken meanwhile. */
 static uint64_t spin(struct pp__self *self, uint32_t *slot)
@@ -46,8 +65,11 @@ static uint64_t spin(struct pp__self *self, uint32_t *slot)
 	int64_t budget = pp__spin_budget(&self->spin, atomic_load(&shared->header->submit_cpu)), until;
 	uint64_t word = 0;
 
-	if (!budget || !pp__searching_begin(shared, self->entry))
+	if (!budget)
 		return 0;
+	word = linger(self, slot);
+	if (word || !pp__searching_begin(shared, self->entry))
+		return word;
 	until = pp__now_ns() + budget;
 	while (!word && !is_closing(self)) {
 		for (int i = 0; i < LOOKS_PER_CLOCK && !word; i++) {
