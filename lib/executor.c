@@ -56,9 +56,10 @@ static void after_fork_in_child(void)
 	after_fork_in_parent();
 }
 
-static void register_fork_handlers(void)
+static void prepare_process(void)
 {
 	pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+	pp__clock_init();
 }
 
 static void destroy(pp_executor *ex)
@@ -305,7 +306,7 @@ int pp_executor_create(pp_executor **executor, const pp_options *options)
 		destroy(ex);
 		return -EINVAL;
 	}
-	pthread_once(&once, register_fork_handlers);
+	pthread_once(&once, prepare_process);
 	state = pp__cancel_hold();
 	rc = make(ex, &o);
 	pp__cancel_restore(state);

@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include "arguments.h"
+#include "clock.h"
 #include "procpool.h"
 #include "passing.h"
 #include "ring.h"
@@ -151,6 +152,7 @@ struct pp_executor {
 	_Atomic uint32_t    slots;       /* that exist */
 	uint32_t            free_slots;  /* list, by next_free */
 	uint32_t            limbo;       /* list of slots whose owner is not confirmed dead yet */
+	struct pp__clock    clock;       /* of submits */
 	uint32_t            submits;
 	_Atomic uint64_t    submitted;           /* in all; written with submit_lock */
 	_Atomic uint64_t    cancelled, broke;    /* futures that the parent has ended so */
@@ -162,6 +164,7 @@ struct pp_executor {
 	bool                unpassed;    /* a block went while slots were harvested: another may be free now */
 	uint64_t            taken;       /* slots taken from the free list and not put back, and blocks; submit_lock */
 	_Atomic uint64_t    released;    /* bytes of results since units were last looked through */
+	_Atomic uint32_t    read_slot;   /* whose end was read last: a guess at which is next */
 	struct pp__spin     spin;
 	_Atomic int64_t     looked_ns;   /* when the supervisor was last looked at, */
 	_Atomic int64_t     offered_ns;  /* and when whoever seems idle was last woken */

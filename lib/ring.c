@@ -182,6 +182,18 @@ uint32_t pp__ring_peek(const struct pp__shared *shared, enum pp__level level, ui
 	return (uint32_t)entry;
 }
 
+void pp__ring_prefetch(const struct pp__shared *shared, enum pp__level level, uint64_t head)
+{
+	uint64_t entry = atomic_load_explicit(entry_at(shared, level, head_which(head), head_position(head)),
+	                                      memory_order_relaxed);
+	uint32_t slot = (uint32_t)entry;
+
+	if (!entry_is_at(entry, head_position(head)) || slot >= shared->header->max_slots)
+		return;
+	__builtin_prefetch(shared->cells + slot, 1);
+	__builtin_prefetch(shared->descs + slot);
+}
+
 void pp__ring_pass(const struct pp__shared *shared, enum pp__level level, uint64_t head)
 {
 	atomic_compare_exchange_strong(&shared->control->heads[level], &head, head + 2);

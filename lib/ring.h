@@ -43,6 +43,8 @@ bool pp__ring_is_sane(const struct pp__ring_writer *writer, const struct pp__sha
 
 /* For workers: the slot at *head, which is read first; PP__NO_SLOT when the ring is empty. */
 uint32_t pp__ring_peek(const struct pp__shared *shared, enum pp__level level, uint64_t *head);
+/* Fetches what the claim of the slot at head, if there is one, will touch. */
+void     pp__ring_prefetch(const struct pp__shared *shared, enum pp__level level, uint64_t head);
 void     pp__ring_pass(const struct pp__shared *shared, enum pp__level level, uint64_t head);
 /* Whether a slot at or behind the head is READY, without moving it; a bounded look. */
 bool     pp__ring_level_has_ready(const struct pp__shared *shared, enum pp__level level);

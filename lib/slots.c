@@ -279,7 +279,7 @@ void pp__future_recycle(pp_future *future)
 	if (box && (box->owned || box->report || box->earlier))
 		pp__box_clear(box);
 	atomic_store_explicit(&future->box, NULL, memory_order_relaxed);
-	future->boxing = false;
+	atomic_store_explicit(&future->boxing, false, memory_order_relaxed);
 	/* From here on its word decides nothing: one that was overwritten may look as if it had not ended. */
 	atomic_store_explicit(&future->in_use, false, memory_order_relaxed);
 	if (is_plain(future, word, cell))

@@ -83,7 +83,7 @@ static void make_ready(pp_executor *ex, pp_future *future, bool detached)
 	atomic_store_explicit(&future->armed, push, memory_order_relaxed);
 	future->announced = false;
 	future->context = NULL;
-	future->submit_ns = pp__now_ns();
+	future->submit_ns = pp__clock_read(&ex->clock);
 	cell->who = 0;
 	cell->start_ns = (uint64_t)future->submit_ns;
 	future->chunk = shared->descs[future->slot].fn == pp__chunk_run;

@@ -78,7 +78,7 @@ static void run_item(struct pp_task *item, uint32_t i, const struct pp__chunk_it
 		_exit(0);                        /* a child of the item came back from it */
 	if (!self->inlined)
 		pp__flush_output();
-	self->now_ns = pp__now_ns();
+	self->now_ns = pp__clock_read(&self->clock);
 	publish(item, i, pp__task_code(item, rc));
 }
 

@@ -58,6 +58,7 @@ static uint64_t claim_ring(struct pp__self *self, enum pp__level level, uint32_t
 	while ((*slot = pp__ring_peek(self->shared, level, &head)) != PP__NO_SLOT) {
 		word = claim(self, *slot);
 		pp__ring_pass(self->shared, level, head);
+		pp__ring_prefetch(self->shared, level, head + 2);
 		if (word)
 			return word;
 	}

@@ -142,7 +142,7 @@ static uint64_t await_task(struct pp__self *self, uint32_t *slot)
 			word = spin(self, slot);
 	}
 	stop_searching(self);
-	self->now_ns = pp__now_ns();
+	self->now_ns = pp__clock_read(&self->clock);
 	return word;
 }
 
@@ -205,6 +205,15 @@ static void start_clock(struct pp__self *self, struct pp__cell *cell)
 	self->tally->queue_ns[pp__bucket((uint64_t)queued)]++;
 }
 
+/* It may have been submitted by a clock that is a little ahead. */
+static void stop_clock(struct pp__self *self, struct pp__cell *cell)
+{
+	self->now_ns = pp__clock_read(&self->clock);
+	if (self->now_ns < (int64_t)cell->start_ns)
+		self->now_ns = (int64_t)cell->start_ns;
+	cell->end_ns = (uint64_t)self->now_ns;
+}
+
 /* Being stopped: the signal is on its way, and no other task may get it. Another counts the end. */
 static _Noreturn void leave_stopped(struct pp__self *self, uint64_t *ran, int rc)
 {
@@ -241,8 +250,7 @@ static void run(struct pp__self *self, uint32_t slot, uint64_t word)
 	if (!pp__is_owner_process(self->mark, self->pid))
 		_exit(0);                        /* a child of the task came back from it: the future is not its own */
 	pp__flush_output();
-	self->now_ns = pp__now_ns();
-	cell->end_ns = (uint64_t)self->now_ns;
+	stop_clock(self, cell);
 	rc = pp__task_end(&self->task, rc);
 	if (rc && pp__policy_retries(pp__policy_of(self->shared, slot), PP_RAISED)) {
 		fail(self, cell, word);
@@ -289,7 +297,7 @@ static void work(struct pp__self *self)
 	if (!await_seat(self))
 		return;
 	pp__surroundings_pin(self, self->options);
-	self->now_ns = pp__now_ns();
+	self->now_ns = pp__clock_read(&self->clock);
 	word = pp__look(self, &slot);
 	if (word)
 		stop_searching(self);

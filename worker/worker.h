@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/types.h>
+#include "clock.h"
 #include "layout.h"
 #include "passing.h"
 #include "spin.h"
@@ -47,7 +48,8 @@ struct pp__self {
 	bool      accounts;              /* PP_ACCOUNTING */
 	bool      has_extras;            /* something is to be done around each task */
 	struct pp__usage usage;          /* up to the start of the task */
-	int64_t   now_ns;                /* of the last look at the clock */
+	struct pp__clock clock;
+	int64_t   now_ns;                /* when it was read last */
 	uint32_t  requeued_seen;
 	struct pp__spin spin;
 	struct pp__unit_cursor cursor;
