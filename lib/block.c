@@ -72,7 +72,7 @@ int pp_block_create(pp_executor *ex, size_t size, unsigned flags, pp_block **mad
 static uint64_t offset_of_result(pp_future *future, const pp_outcome *outcome)
 {
 	const struct pp__shared *shared = &future->executor->segment.shared;
-	const struct pp__box *box = atomic_load(&future->box);
+	const struct pp__box *box = pp__box_of(future);
 	const char *bytes = outcome->data;
 
 	if (box->owned)
@@ -103,7 +103,8 @@ int pp_future_block(pp_future *future, pp_block **made)
 	                     .offset = offset_of_result(future, outcome) };
 	if (block->offset >= future->executor->segment.shared.header->mutables)
 		block->flags = PP_BLOCK_MUTABLE;
-	atomic_fetch_add(&future->passed, 1);
+	atomic_store(&future->plain, false);
+	atomic_fetch_add(&pp__extra_of(future)->passed, 1);
 	*made = block;
 	return 0;
 }
@@ -132,7 +133,7 @@ static void destroy(pp_block *block)
 	pp_executor *ex = block->executor;
 
 	if (block->source) {
-		atomic_fetch_sub(&block->source->passed, 1);
+		atomic_fetch_sub(&pp__extra_of(block->source)->passed, 1);
 		ex->unpassed = true;
 		atomic_store_explicit(&ex->holds_room, true, memory_order_relaxed);
 	} else {

@@ -33,7 +33,7 @@ void pp__callback_queue(pp_executor *ex, struct pp__watcher *watcher)
 /* The callbacks of a future, in order; watchers of waits stay. They count as running from here on. */
 struct pp__watcher *pp__callbacks_take(pp_future *future)
 {
-	struct pp__watcher *list = NULL, **end = &list, **at = &future->watchers, *watcher;
+	struct pp__watcher *list = NULL, **end = &list, **at = &pp__extra_of(future)->watchers, *watcher;
 
 	while ((watcher = *at) != NULL) {
 		if (watcher->wait) {

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "pool.h"
@@ -68,7 +69,7 @@ static void destroy(pp_executor *ex)
 
 	if (ex->slabs && ex->segment.size)
 		for (uint32_t i = 0; i < atomic_load(&ex->slots) / PP__SLAB; i++)
-			free(ex->slabs[i]);
+			munmap(ex->slabs[i], sizeof *ex->slabs[i]);
 	pp__arguments_destroy(&ex->arguments, &ex->segment);
 	pp__arguments_destroy(&ex->mutables, &ex->segment);
 	pp__segment_destroy(&ex->segment);
@@ -91,7 +92,7 @@ static bool in_limbo_only(const pp_executor *ex)
 
 	for (uint32_t at = ex->limbo; at; at = future->next_free) {
 		future = pp__future_at(ex, at - 1);
-		n += atomic_load(&future->passed) == 0;
+		n += atomic_load(&pp__extra_of(future)->passed) == 0;
 	}
 	return n == pp__slots_in_use(ex);
 }

@@ -168,7 +168,7 @@ const char *pp_future_state(const pp_future *future_)
 	state = pp__state_of(future);            /* one look: it may change between two */
 	if (state == PP__CANCELLED)
 		return "cancelled";
-	if (pp__state_is_end(state) || atomic_load_explicit(&future->box, memory_order_acquire))
+	if (pp__state_is_end(state) || pp__is_boxed(future))
 		return "finished";
 	return pp__state_is_running(state) ? "running" : "pending";
 }

@@ -75,7 +75,7 @@ static const unsigned char *in_argument(const pp_future *future, uint64_t offset
 	const struct pp__shared *shared = &future->executor->segment.shared;
 	const struct pp__desc *desc = shared->descs + future->slot;
 
-	if (!future->block || desc->offset < shared->header->mutables || offset > desc->size || size > desc->size - offset)
+	if (!pp__extra_of(future)->block || desc->offset < shared->header->mutables || offset > desc->size || size > desc->size - offset)
 		return NULL;
 	return (const unsigned char *)shared->base + desc->offset + offset;
 }
@@ -199,7 +199,7 @@ static const char *task_name(const pp_future *future)
 	const struct pp__shared *shared = &future->executor->segment.shared;
 	const struct pp__desc *desc = shared->descs + future->slot;
 
-	if (future->plain || !desc->name_size)
+	if (atomic_load_explicit(&future->plain, memory_order_relaxed) || !desc->name_size)
 		return "";
 	return (const char *)desc->bytes + PP__ARG_INLINE - desc->name_size;
 }
@@ -271,8 +271,8 @@ static int read_result(pp_future *future, struct pp__box *box, const struct seen
 
 static bool is_plain_result(const pp_future *future, const struct seen *seen)
 {
-	return future->plain && seen->who && !seen->code && pp__word_state(seen->word) == PP__DONE
-	       && !(future->executor->flags & PP_ACCOUNTING);
+	return atomic_load_explicit(&future->plain, memory_order_relaxed) && seen->who && !seen->code
+	       && pp__word_state(seen->word) == PP__DONE && !(future->executor->flags & PP_ACCOUNTING);
 }
 
 /* One plain result after the other needs no box made anew: that would be half of what reading it costs. 0; -ENOMEM. */
@@ -296,7 +296,7 @@ static int read_box(pp_future *future, struct pp__box *box)
 	pp__box_init(box);
 	box->outcome.task_name = task_name(future);
 	box->outcome.library = future;
-	if (!future->plain) {
+	if (!atomic_load_explicit(&future->plain, memory_order_relaxed)) {
 		box->earlier = pp__policy_history(future, box->outcome.task_name, &box->outcome.attempt);
 		box->outcome.earlier = pp__policy_last(box->earlier, box->outcome.attempt);
 	}
@@ -343,22 +343,17 @@ static void prefetch_next(pp_executor *ex, uint32_t slot)
 /* Of several threads that see the end at the same time one makes the box. NULL: there is no memory for a copy. */
 const pp_outcome *pp__future_outcome(pp_future *future)
 {
-	struct pp__box *box = atomic_load_explicit(&future->box, memory_order_acquire);
+	struct pp__box *box = pp__box_place(future);
+	uint8_t boxed = atomic_load_explicit(&future->boxed, memory_order_acquire);
 
-	if (box)
-		return &box->outcome;
-	if (!atomic_exchange(&future->boxing, true)) {
-		box = &future->executor->slabs[future->slot / PP__SLAB]->boxes[future->slot % PP__SLAB];
+	if (boxed == PP__UNBOXED && atomic_compare_exchange_strong(&future->boxed, &boxed, PP__BOXING)) {
 		prefetch_next(future->executor, future->slot);
-		if (read_box(future, box) == 0)
-			atomic_store_explicit(&future->box, box, memory_order_release);
-		else
-			atomic_store(&future->boxing, false);
+		boxed = read_box(future, box) == 0 ? PP__BOXED : PP__UNBOXED;
+		atomic_store_explicit(&future->boxed, boxed, memory_order_release);
 	}
-	while (!(box = atomic_load_explicit(&future->box, memory_order_acquire))) {
-		if (!atomic_load(&future->boxing))
-			return NULL;
+	while (boxed == PP__BOXING) {
 		sched_yield();
+		boxed = atomic_load_explicit(&future->boxed, memory_order_acquire);
 	}
-	return &box->outcome;
+	return boxed == PP__BOXED ? &box->outcome : NULL;
 }

@@ -32,7 +32,7 @@ static struct pp__policy *make_record(pp_executor *ex, pp_future *future, uint32
 {
 	const struct pp__shared *shared = &ex->segment.shared;
 	uint64_t size = sizeof(struct pp__policy) + retries * sizeof(struct pp__attempt);
-	int64_t offset = pp__arguments_take(&ex->arguments, &ex->segment, size, &future->policy_place);
+	int64_t offset = pp__arguments_take(&ex->arguments, &ex->segment, size, &pp__extra_of(future)->policy_place);
 
 	*error = offset < 0 ? (int)offset : 0;
 	if (offset < 0)
@@ -80,7 +80,7 @@ void pp__policy_release(pp_executor *ex, pp_future *future)
 		return;
 	mark_timed(future, false);
 	desc->policy = 0;
-	pp__arguments_give(&ex->arguments, &ex->segment, future->policy_place);
+	pp__arguments_give(&ex->arguments, &ex->segment, pp__extra_of(future)->policy_place);
 }
 
 /* After the task is READY: the supervisor may sleep for longer than its deadline allows. It publishes until when, and looks

@@ -78,41 +78,46 @@ struct pp__box {
 	struct pp__earlier *earlier;     /* attempts that failed; malloc'ed, or NULL */
 };
 
-/* First line: what each task touches. */
+enum pp__boxed { PP__UNBOXED, PP__BOXING, PP__BOXED };
+
+/* One line: what each task touches. */
 struct pp_future {
 	alignas(PP__LINE) pp_executor *executor;
 	uint64_t          check;         /* the word of this slot, FREE and of generation 0 */
-	_Atomic(struct pp__box *) box;   /* once made; points to the slot's */
 	int64_t           submit_ns;
+	void             *context;
 	uint32_t          slot;
 	_Atomic uint32_t  generation;
 	_Atomic uint32_t  refs;          /* the caller's, and one per callback to come and per walk; 0: detached, or free */
 	_Atomic uint32_t  sleepers;      /* threads on the cell's semaphore */
 	uint32_t          next_free;     /* slot + 1 */
-	_Atomic bool      boxing;        /* a thread makes the box */
-	bool              plain;         /* nameless, its argument in the descriptor, run once */
+	_Atomic uint8_t   boxed;         /* enum pp__boxed: a thread makes the slot's box, or has made it */
+	_Atomic bool      plain;         /* nameless, its argument in the descriptor, run once, and its result in no block */
 	_Atomic bool      armed;         /* its end will be on the completion stack, or has been */
 	bool              announced;     /* and has been taken from there; pp__lock */
 	_Atomic bool      in_use;        /* between submit and recycling */
 	bool              has_fds;       /* its task is given descriptors, which the supervisor holds until it starts */
 	uint8_t           level;         /* enum pp__level */
+	bool              chunk;         /* its task runs several items of a map: chunk.h */
 	bool              keeps;         /* recycled, but its units are still part of a block */
 	bool              neat;          /* its box has only what every plain result overwrites: outcome.c */
+};
 
+static_assert(sizeof(struct pp_future) == PP__LINE, "what a task touches is one line");
+
+/* What few tasks have. Not touched before, so that it costs no memory. */
+struct pp__extra {
 	struct pp__watcher *watchers;    /* in the order in which they came; pp__lock */
-	void             *context;
 	uint64_t          mark;          /* the last wait that has it: duplicates are dropped by it; pp__lock */
-	bool              chunk;         /* its task runs several items of a map: chunk.h */
-	uint32_t          place;         /* of an argument that was copied to the area */
 	pp_block         *block;         /* its argument; NULL: it was copied */
+	uint32_t          place;         /* of an argument that was copied to the area */
 	uint32_t          policy_place;  /* of the record of what it may do, where the descriptor says that there is one */
 	_Atomic uint32_t  passed;        /* blocks made of its result: the slot is kept for them */
 };
 
-static_assert(offsetof(struct pp_future, watchers) == PP__LINE, "what a task touches is the first line");
-
 struct pp__slab {
 	struct pp_future futures[PP__SLAB];
+	struct pp__extra extras[PP__SLAB];
 	struct pp__box   boxes[PP__SLAB];       /* not touched before there is an outcome */
 };
 
@@ -197,6 +202,27 @@ static inline struct pp__cell *pp__cell_of(const pp_future *future)
 	return future->executor->segment.shared.cells + future->slot;
 }
 
+static inline struct pp__extra *pp__extra_of(const pp_future *future)
+{
+	return &future->executor->slabs[future->slot / PP__SLAB]->extras[future->slot % PP__SLAB];
+}
+
+static inline struct pp__box *pp__box_place(const pp_future *future)
+{
+	return &future->executor->slabs[future->slot / PP__SLAB]->boxes[future->slot % PP__SLAB];
+}
+
+static inline bool pp__is_boxed(const pp_future *future)
+{
+	return atomic_load_explicit(&future->boxed, memory_order_acquire) == PP__BOXED;
+}
+
+/* NULL: it has not been made. */
+static inline struct pp__box *pp__box_of(const pp_future *future)
+{
+	return pp__is_boxed(future) ? pp__box_place(future) : NULL;
+}
+
 /* The word of this generation, owned by nobody and wanted by nobody. */
 static inline uint64_t pp__word_of(const pp_future *future, enum pp__state state)
 {
@@ -213,7 +239,7 @@ static inline enum pp__state pp__state_of(const pp_future *future)
 /* The private box is the truth once it is made, the shared word before. */
 static inline bool pp__future_has_ended(pp_future *future)
 {
-	return atomic_load_explicit(&future->box, memory_order_acquire) || pp__state_is_end(pp__state_of(future));
+	return pp__is_boxed(future) || pp__state_is_end(pp__state_of(future));
 }
 
 /* slots.c */

@@ -128,7 +128,7 @@ static struct pp__postmortem *make(const pp_future *future, const struct pp__rep
 /* lock held. The outcome is made, and its owner buried. */
 static int make_once(pp_future *future, uint64_t word, const pp_postmortem **postmortem)
 {
-	struct pp__box *box = atomic_load(&future->box);
+	struct pp__box *box = pp__box_of(future);
 	struct pp__death death;
 
 	if (!box->report)

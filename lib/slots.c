@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include "policy.h"
 #include "pool.h"
 #include "units.h"
@@ -46,8 +47,8 @@ static int grow(pp_executor *ex)
 		                       PP__SLAB * sizeof *shared->usages);
 	if (rc < 0)
 		return rc;
-	slab = aligned_alloc(alignof(struct pp__slab), sizeof *slab);
-	if (!slab)
+	slab = mmap(NULL, sizeof *slab, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (slab == MAP_FAILED)
 		return -ENOMEM;
 	for (uint32_t i = PP__SLAB; i-- > 0; ) {
 		struct pp__cell *cell = shared->cells + first + i;
@@ -107,14 +108,15 @@ static void trim_units(pp_executor *ex, uint64_t size)
 static void release_argument(pp_executor *ex, pp_future *future)
 {
 	struct pp__desc *desc = ex->segment.shared.descs + future->slot;
+	struct pp__extra *extra = pp__extra_of(future);
 
 	if (!desc->offset)
 		return;
-	if (future->block)
-		pp__block_drop(future->block);
+	if (extra->block)
+		pp__block_drop(extra->block);
 	else
-		pp__arguments_give(&ex->arguments, &ex->segment, future->place);
-	future->block = NULL;
+		pp__arguments_give(&ex->arguments, &ex->segment, extra->place);
+	extra->block = NULL;
 	desc->offset = 0;
 }
 
@@ -153,7 +155,7 @@ static void harvest_once(pp_executor *ex)
 			uint64_t word = pp__slot_look(pp__cell_of(future));
 			bool dying = is_dying(ex, word);
 			next = future->next_free;
-			if (!dying && !atomic_load_explicit(&future->passed, memory_order_acquire)) {
+			if (!dying && !atomic_load_explicit(&pp__extra_of(future)->passed, memory_order_acquire)) {
 				reset(ex, future, word);
 				continue;
 			}
@@ -231,7 +233,7 @@ void pp__slot_give_back(pp_future *future)
 /* Of its end nothing is left but the word: no place, no room, no death, no block. */
 static bool is_plain(const pp_future *future, uint64_t word, const struct pp__cell *cell)
 {
-	return future->plain && !atomic_load_explicit(&future->passed, memory_order_acquire)
+	return atomic_load_explicit(&future->plain, memory_order_acquire)
 	       && (pp__word_state(word) == PP__CANCELLED
 	           || (pp__word_state(word) == PP__DONE && cell->size <= PP__EXTENSION));
 }
@@ -255,7 +257,7 @@ static void push_returned(pp_executor *ex, pp_future *future, uint64_t word, con
 	bool awaited = atomic_load(&ex->room_waiters) != 0;      /* then the executor cannot go meanwhile */
 
 	if (state != PP__CANCELLED && (state != PP__DONE || cell->size > PP__EXTENSION) && !is_dying(ex, word)) {
-		if (atomic_load_explicit(&future->passed, memory_order_acquire))
+		if (atomic_load_explicit(&pp__extra_of(future)->passed, memory_order_acquire))
 			future->keeps = true;
 		else
 			release_units(future);
@@ -273,13 +275,12 @@ void pp__future_recycle(pp_future *future)
 {
 	pp_executor *ex = future->executor;
 	struct pp__cell *cell = pp__cell_of(future);
-	struct pp__box *box = atomic_load_explicit(&future->box, memory_order_relaxed);
+	struct pp__box *box = pp__box_of(future);
 	uint64_t word = pp__slot_look(cell);
 
 	if (box && (box->owned || box->report || box->earlier))
 		pp__box_clear(box);
-	atomic_store_explicit(&future->box, NULL, memory_order_relaxed);
-	atomic_store_explicit(&future->boxing, false, memory_order_relaxed);
+	atomic_store_explicit(&future->boxed, PP__UNBOXED, memory_order_relaxed);
 	/* From here on its word decides nothing: one that was overwritten may look as if it had not ended. */
 	atomic_store_explicit(&future->in_use, false, memory_order_relaxed);
 	if (is_plain(future, word, cell))

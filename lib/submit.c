@@ -20,8 +20,8 @@
 static int64_t place(pp_executor *ex, pp_future *future, const struct pp__input *in)
 {
 	if (!in->block)
-		return pp__room_take(ex, &ex->arguments, in->size, &future->place);
-	future->block = pp_block_ref(in->block);
+		return pp__room_take(ex, &ex->arguments, in->size, &pp__extra_of(future)->place);
+	pp__extra_of(future)->block = pp_block_ref(in->block);
 	return (int64_t)(in->block->offset + in->offset);
 }
 
@@ -46,7 +46,8 @@ static int fill(pp_executor *ex, pp_future *future, const pp_task_options *o, pp
 			return (int)offset;
 		bytes = shared->base + offset;
 	}
-	future->plain = !offset && !name_size && !desc->policy;
+	future->chunk = fn == pp__chunk_run;
+	atomic_store_explicit(&future->plain, !offset && !name_size && !desc->policy && !future->chunk, memory_order_relaxed);
 	desc->fn = fn;
 	desc->size = in->size;
 	desc->offset = (uint64_t)offset;
@@ -86,8 +87,6 @@ static void make_ready(pp_executor *ex, pp_future *future, bool detached)
 	future->submit_ns = pp__clock_read(&ex->clock);
 	cell->who = 0;
 	cell->start_ns = (uint64_t)future->submit_ns;
-	future->chunk = shared->descs[future->slot].fn == pp__chunk_run;
-	future->plain &= !future->chunk;
 	if (ex->flags & PP_ACCOUNTING)
 		shared->usages[future->slot] = pp__usage_unknown;
 	if (future->chunk)
@@ -231,7 +230,7 @@ static int submit(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const st
 		return 0;
 	}
 	note_cpu(ex);
-	if (!made->plain)
+	if (!atomic_load_explicit(&made->plain, memory_order_relaxed))
 		pp__policy_tell(ex, made);
 	if (nudge)
 		pp__nudge(ex);

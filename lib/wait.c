@@ -79,8 +79,10 @@ static void prefetch_ahead(pp_future *const *futures, size_t i, size_t n)
 {
 	if (i + 2 * AHEAD < n)
 		__builtin_prefetch(futures[i + 2 * AHEAD], 1);
-	if (i + AHEAD < n && futures[i + AHEAD])
+	if (i + AHEAD < n && futures[i + AHEAD]) {
 		__builtin_prefetch(pp__cell_of(futures[i + AHEAD]), 1);
+		__builtin_prefetch(pp__extra_of(futures[i + AHEAD]), 1);
+	}
 }
 
 /* pp__lock held. On failure what was added is taken out by wait_end. */
@@ -96,12 +98,13 @@ static int wait_begin(struct pp__wait *wait, pp_future *const *futures, size_t n
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i++) {
 		struct pp__watcher *watcher = &wait->watchers[wait->count];
+		struct pp__extra *extra = futures[i] ? pp__extra_of(futures[i]) : NULL;
 		prefetch_ahead(futures, i, n);
-		if (!futures[i] || futures[i]->mark == mark)
+		if (!extra || extra->mark == mark)
 			continue;
 		if (!add_executor(wait, futures[i]->executor))
 			return -ENOMEM;
-		futures[i]->mark = mark;
+		extra->mark = mark;
 		*watcher = (struct pp__watcher){ .future = futures[i], .wait = wait };
 		wait->count++;
 		if (!pp__watch(watcher))

@@ -19,12 +19,12 @@ pthread_mutex_t pp__lock = PTHREAD_MUTEX_INITIALIZER;
 void pp__settle(pp_future *future)
 {
 	pp_executor *ex = future->executor;
-	struct pp__watcher *watcher = future->watchers, *next;
+	struct pp__watcher *watcher = pp__extra_of(future)->watchers, *next;
 
 	if (future->announced)
 		return;
 	future->announced = true;
-	future->watchers = NULL;
+	pp__extra_of(future)->watchers = NULL;
 	for (; watcher; watcher = next) {
 		struct pp__wait *wait = watcher->wait;
 		next = watcher->next;
@@ -177,7 +177,7 @@ void pp__settle_ended(pp_executor *ex)
 bool pp__watch(struct pp__watcher *watcher)
 {
 	pp_future *future = watcher->future;
-	struct pp__watcher **end = &future->watchers;
+	struct pp__watcher **end = &pp__extra_of(future)->watchers;
 
 	if (pp__future_has_ended(future) || future->announced)
 		return false;
@@ -191,7 +191,7 @@ bool pp__watch(struct pp__watcher *watcher)
 
 void pp__unwatch(struct pp__watcher *watcher)
 {
-	struct pp__watcher **at = &watcher->future->watchers;
+	struct pp__watcher **at = &pp__extra_of(watcher->future)->watchers;
 
 	while (*at && *at != watcher)
 		at = &(*at)->next;

@@ -69,6 +69,7 @@ static void settle(struct pp__self *self, int signal, int code, const siginfo_t 
 	pp__announce_end(shared, slot, word);
 	pp__promote_spare(self);
 	sched_setscheduler(0, SCHED_IDLE, &zero);
+	sched_yield();                   /* who was woken on this CPU would else wait until the slice is over */
 	if (info)
 		pp__death_save_stack(self, slot, word);
 }

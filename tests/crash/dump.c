@@ -83,7 +83,7 @@ void dump_executor(const pp_executor *ex)
 			continue;
 		n++;
 		fprintf(stderr, "# slot %u: refs %u armed %d announced %d generation %u box %d: ", i, future->refs,
-		        future->armed, future->announced, future->generation, future->box != NULL);
+		        future->armed, future->announced, future->generation, pp__is_boxed(future));
 		dump_word(ex->segment.shared.cells[i].word);
 		fputc('\n', stderr);
 	}
