@@ -13,6 +13,8 @@
 #include "wake.h"
 
 #define LOOKS_PER_SLICE 4096u
+#define AHEAD           6u
+#define PAUSES_PER_LOOK 16
 
 pthread_mutex_t pp__lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -63,12 +65,26 @@ static void announce(pp_future *future)
 		pp__future_recycle(future);
 }
 
+/* A chain cannot be fetched ahead, but it mostly runs through the slots in their order, up or down. */
+static void prefetch_guess(const pp_executor *ex, uint32_t top, uint32_t before)
+{
+	pp_future *future = pp__future_at(ex, top - 1 + AHEAD * (top - before));
+
+	if (!future)
+		return;
+	__builtin_prefetch(future, 1);
+	__builtin_prefetch(pp__cell_of(future));
+	__builtin_prefetch(pp__extra_of(future), 1);
+}
+
 static void walk_done(pp_executor *ex, uint32_t top)
 {
-	uint32_t bound = atomic_load(&ex->slots);
+	uint32_t bound = atomic_load(&ex->slots), before = top;
 
 	while (top && bound--) {
 		pp_future *future = pp__future_at(ex, top - 1);
+		prefetch_guess(ex, top, before);
+		before = top;
 		if (!future)
 			return;          /* a forged link: what was behind it is found by the slices of its waiters */
 		top = atomic_load_explicit(&pp__cell_of(future)->link, memory_order_relaxed);
@@ -241,20 +257,57 @@ static void announce_forgotten(pp_executor *ex)
 	}
 }
 
-/* Sleeps on the bell: arms it, looks once more, sleeps for a slice. */
+/* Some time between two looks lets some ends gather: the stack's line goes to and fro once for all of them. */
+static bool spin(pp_executor *ex)
+{
+	const struct pp__control *c = ex->segment.shared.control;
+	int64_t budget = pp__spin_budget(&ex->spin, atomic_load(&c->worker_cpu)), until;
+
+	if (!budget)
+		return false;
+	until = pp__now_ns() + budget;
+	do {
+		for (int i = 0; i < PAUSES_PER_LOOK; i++)
+			pp__spin_pause();
+		if (atomic_load(&c->done) || atomic_load(&c->notices))
+			return true;
+	} while (pp__now_ns() < until);
+	return false;
+}
+
+/* pp__lock held, given up meanwhile. false: nothing has come. */
+static bool sleep_until_rung(pp_executor *ex, int64_t until)
+{
+	int64_t before;
+	bool rung;
+
+	pthread_mutex_unlock(&pp__lock);
+	before = pp__now_ns();
+	rung = pp__sem_wait(&ex->segment.shared.control->bell, until);
+	pp__spin_learn(&ex->spin, pp__now_ns() - before);
+	if (!rung)
+		pp__tend(ex);
+	pthread_mutex_lock(&pp__lock);
+	return rung;
+}
+
+/* Looks for a while; then sleeps on the bell: arms it, looks once more, sleeps for a slice. */
 static void sleep_on_bell(pp_executor *ex, int64_t until)
 {
 	struct pp__control *c = ex->segment.shared.control;
 	bool rung;
 
 	ex->drainer = true;
+	pthread_mutex_unlock(&pp__lock);
+	spin(ex);
+	pthread_mutex_lock(&pp__lock);
+	if (pp__drain(ex)) {
+		ex->drainer = false;
+		return;
+	}
 	atomic_fetch_or(&c->armed, PP__ARM_BELL);
 	if (!pp__drain(ex)) {
-		pthread_mutex_unlock(&pp__lock);
-		rung = pp__sem_wait(&c->bell, until);
-		if (!rung)
-			pp__tend(ex);
-		pthread_mutex_lock(&pp__lock);
+		rung = sleep_until_rung(ex, until);
 		if (!pp__drain(ex) && !rung)
 			announce_forgotten(ex);
 	}
