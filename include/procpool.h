@@ -232,7 +232,7 @@ PP_CHECK PP_API int pp_executor_create(pp_executor **executor, const pp_options 
 
 enum pp_shutdown {
 	PP_SHUTDOWN_WAIT           = 1u << 0,    /* until every future is done, every callback ran, every process is gone */
-	PP_SHUTDOWN_CANCEL_PENDING = 1u << 1,    /* cancels what has not started */
+	PP_SHUTDOWN_CANCEL_PENDING = 1u << 1,    /* cancels what has not started, further attempts included */
 	PP_SHUTDOWN_KILL           = 1u << 2     /* stops what runs, as pp_future_kill does */
 };
 
@@ -563,8 +563,9 @@ PP_API bool pp_future_cancel(pp_future *future);
 /*
  * Stops a task, in steps: at once pp_task_cancelled becomes true for it; grace_ms later SIGTERM goes to its worker's process
  * group, and grace_ms after that SIGKILL. With a grace of PP_NONE SIGKILL comes at once. The future ends as PP_KILLED; but
- * what the task publishes before the first signal, or of what it dies, stands. Never meets another task. Pending, and between
- * two attempts: as pp_future_cancel. Done: nothing happens. Does not wait. 0; -EINVAL; -ECHILD.
+ * what the task publishes before the first signal, or of what it dies, stands, and no further attempt follows. Never meets
+ * another task. Pending, and between two attempts: as pp_future_cancel. Done: nothing happens. Does not wait. 0; -EINVAL;
+ * -ECHILD.
  */
 PP_API int  pp_future_kill(pp_future *future);
 

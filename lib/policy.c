@@ -97,6 +97,16 @@ void pp__policy_tell(const pp_executor *ex, const pp_future *future)
 		pp__nudge(ex);
 }
 
+/* Its end was asked for: no attempt follows the one that it is in. */
+void pp__policy_give_up(const pp_future *future)
+{
+	struct pp__policy *policy = pp__policy_of(&future->executor->segment.shared, future->slot);
+
+	if (policy)
+		atomic_store(&policy->given_up, 1);
+	atomic_thread_fence(memory_order_seq_cst);
+}
+
 void pp__policy_recall(const pp_executor *ex)
 {
 	atomic_fetch_add(&ex->segment.shared.header->timed_requests, 1);
