@@ -781,7 +781,8 @@ PP_API int   pp_task_fd(const pp_task *task, unsigned i);
 /* Whether this task was asked to end: its time is over, or a kill or a shutdown with PP_SHUTDOWN_KILL was asked for. It may
  * still end as it likes, within grace_ms. In the initializer and the finalizer false. For loops: costs no system call. */
 PP_API bool  pp_task_cancelled(const pp_task *task);
-/* Milliseconds until the time of this attempt is over, rounded down; 0: it is; PP_FOREVER: it has no bound. */
+/* Milliseconds until the time of this attempt is over, rounded down; 0: it is; PP_FOREVER: it has no bound, as in the
+ * initializer, in the finalizer and with PP_INLINE. */
 PP_API int64_t pp_task_remaining_ms(const pp_task *task);
 
 PP_API int   pp_task_worker(const pp_task *task);        /* index of this worker: 0 to max_workers - 1 */
