@@ -24,7 +24,7 @@ const char *pp_strerror(int error)
 	case ECHILD:     return "not in a forked child or a worker";
 	case EFAULT:     return "the function is not code that the workers have";
 	case EDEADLK:    return "not from one of the executor's own callbacks";
-	case ENOTSUP:    return "only with PP_SELF_DISPATCH";
+	case ENOTSUP:    return "not of an executor with these options, or not in this build";
 	case ECANCELED:  return "the initializer failed";
 	case EMFILE:     return "too many open files in this process";
 	case ENFILE:     return "too many open files in the system";
