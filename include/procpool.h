@@ -198,6 +198,11 @@ extern "C" {
  * short the kernel takes a worker before anything else of the program: their oom_score_adj is 800 at least, the
  * supervisor's 200 above the caller's, which stays as it is.
  *
+ * What a task forks belongs to its worker, and is killed when that ends, with the task or later, also where it has made a
+ * session of its own, ignores signals or has left its parent. It has nothing of the shared memory: where data was, it meets
+ * SIGSEGV, so it has to copy before the fork what it needs; and it must not call this library. One that returns from the
+ * task's function ends there.
+ *
  * A task that dies of SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP or SIGSYS meets a handler of the library, which
  * ends the future, saves what a post-mortem needs, and then takes the default action: cores are dumped as ever. With
  * PP_NO_CRASH_HANDLER there is none, and for these signals workers keep the dispositions that the application had, its own
