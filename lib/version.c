@@ -28,6 +28,11 @@ const char *pp_strerror(int error)
 	case ECANCELED:  return "the initializer failed";
 	case EMFILE:     return "too many open files in this process";
 	case ENFILE:     return "too many open files in the system";
+	case EBADF:      return "one of the descriptors is not open";
+	case ENOTCONN:   return "the executor's way to its supervisor was closed";
+	case ENODATA:    return "nothing is known of the worker's end";
+	case EIO:        return "the stream has had an error";
+	case EBADMSG:    return "the result was overwritten in shared memory";
 	default:         return "unknown error";
 	}
 }
