@@ -103,7 +103,7 @@ enum pp_flags {                          /* pp_options.flags */
 	PP_COPY_OUT      = 1u << 7,      /* with it: results are copied to private memory of the parent and checked there */
 	PP_NO_CRASH_HANDLER = 1u << 8,   /* see pp_executor_create: workers keep the application's own */
 	PP_CAPTURE       = 1u << 9,      /* keeps what tasks print, for the post-mortem: see capture_bytes */
-	PP_ACCOUNTING    = 1u << 10      /* outcomes say what each task used: costs two getrusage(2) per task, which is 4 us
+	PP_ACCOUNTING    = 1u << 10      /* outcomes say what each task used: costs two getrusage(2) per task, which is 1.5 us
 	                                    where an empty task takes 0.2 us without (bench/price, in a virtual machine).
 	                                    Known of tasks that return, raise, exit or crash; not of one that is killed or
 	                                    calls _exit, nor of single items of a map's chunk */
