@@ -4,6 +4,8 @@
  * the parent has seen the end; from then on the private box is.
  */
 #include <errno.h>
+#include <poll.h>
+#include "policy.h"
 #include "pool.h"
 #include "wake.h"
 
@@ -208,9 +210,13 @@ bool pp_future_cancel(pp_future *future_)
 	return true;
 }
 
-/* Whatever for: it is about to end. */
-static bool is_asked(enum pp__state state)
+/* Whatever for. One that has failed is cancelled by the supervisor, which sees that it was given up. */
+static bool is_about_to_end(const pp_future *future)
 {
+	enum pp__state state = pp__state_of(future);
+
+	if (state == PP__FAILED)
+		return pp__policy_of(&future->executor->segment.shared, future->slot) != NULL;
 	return state == PP__ASKED_KILL || state == PP__ASKED_TIME || pp__state_stops(state);
 }
 
@@ -222,14 +228,17 @@ int pp_future_kill(pp_future *future)
 		return -ECHILD;
 	if (!future)
 		return -EINVAL;
+	pp__policy_give_up(future);
 	ask = future->executor->inlined || future->executor->segment.shared.header->grace_ns ? pp__slot_ask_kill : pp__slot_stop_kill;
-	while (!pp__future_has_ended(future)) {
+	for (int looks = 0; !pp__future_has_ended(future); looks++) {
 		if (ask(pp__cell_of(future), future->generation)) {
 			pp__nudge(future->executor);
 			return 0;
 		}
-		if (is_asked(pp__state_of(future)) || pp_future_cancel(future))
+		if (is_about_to_end(future) || pp_future_cancel(future))
 			return 0;
+		if (looks > 2)
+			poll(NULL, 0, 1);        /* its word was overwritten, and is soon found to be */
 		tend_sometimes(future);
 	}
 	return 0;

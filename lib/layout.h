@@ -78,7 +78,9 @@ struct pp__policy {
 	uint64_t delay_ns, delay_max_ns; /* before the second attempt, doubled for each one more, up to */
 	_Atomic uint64_t resume_ns;      /* DELAYED: until then */
 	_Atomic uint32_t attempts;       /* that have failed */
-	uint32_t reserved;
+	_Atomic uint32_t given_up;       /* no further attempt, because an end was asked for; the parent's, at any time, and the
+	                                    supervisor's. Who writes it looks at the word after that, and who makes it DELAYED
+	                                    at this after that: one of them ends the future */
 	struct pp__attempt failed[];     /* retries of them */
 };
 

@@ -27,6 +27,12 @@ static uint64_t span_ns(int64_t of_task_ms, int64_t of_executor_ms)
 	return (uint64_t)ms * 1000000;
 }
 
+/* Of a wait: what is too long for that is as long as can be, and not 0. */
+static uint64_t delay_ns(int64_t ms)
+{
+	return ms > INT64_MAX / 4000000 ? (uint64_t)INT64_MAX / 4 : (uint64_t)ms * 1000000;
+}
+
 /* The record's address; NULL and the error: there is no room. */
 static struct pp__policy *make_record(pp_executor *ex, pp_future *future, uint32_t retries, int *error)
 {
@@ -65,7 +71,7 @@ int pp__policy_make(pp_executor *ex, pp_future *future, const pp_task_options *o
 		.timeout_ns = span_ns(o->timeout_ms, ex->timeout_ms),
 		.deadline_ns = deadline ? (uint64_t)pp__now_ns() + deadline : 0,
 		.retries = o->retries, .retry_on = o->retry_on ? o->retry_on : DEFAULT_RETRY_ON,
-		.delay_ns = span_ns(o->retry_delay_ms, 0), .delay_max_ns = span_ns(o->retry_delay_max_ms, 0),
+		.delay_ns = delay_ns(o->retry_delay_ms), .delay_max_ns = delay_ns(o->retry_delay_max_ms),
 	};
 	if (policy->deadline_ns || policy->retries)
 		mark_timed(future, true);
@@ -95,6 +101,16 @@ void pp__policy_tell(const pp_executor *ex, const pp_future *future)
 	atomic_fetch_add(&shared->header->timed_requests, 1);
 	if ((int64_t)policy->deadline_ns < atomic_load(&shared->control->supervisor_wakes_ns))
 		pp__nudge(ex);
+}
+
+/* Its end was asked for: no attempt follows the one that it is in. */
+void pp__policy_give_up(const pp_future *future)
+{
+	struct pp__policy *policy = pp__policy_of(&future->executor->segment.shared, future->slot);
+
+	if (policy)
+		atomic_store(&policy->given_up, 1);
+	atomic_thread_fence(memory_order_seq_cst);
 }
 
 void pp__policy_recall(const pp_executor *ex)

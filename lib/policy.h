@@ -32,10 +32,15 @@ static inline uint64_t pp__policy_stop_ns(const struct pp__policy *policy, uint6
 	return stop;
 }
 
+static inline bool pp__policy_has_more(const struct pp__policy *policy, int kind)
+{
+	return policy && policy->retry_on & PP_ON(kind) && policy->attempts < policy->retries;
+}
+
 /* Whether an attempt that ends in this way is followed by another. */
 static inline bool pp__policy_retries(const struct pp__policy *policy, int kind)
 {
-	return policy && policy->retry_on & PP_ON(kind) && policy->attempts < policy->retries;
+	return pp__policy_has_more(policy, kind) && !atomic_load(&policy->given_up);
 }
 
 #endif

@@ -269,6 +269,7 @@ static inline bool pp__policy_is_wanted(const pp_executor *executor, const pp_ta
 int  pp__policy_make(pp_executor *executor, pp_future *future, const pp_task_options *options);  /* submit_lock held */
 void pp__policy_release(pp_executor *executor, pp_future *future);                               /* submit_lock held */
 void pp__policy_tell(const pp_executor *executor, const pp_future *future);      /* after it was made READY; no lock held */
+void pp__policy_give_up(const pp_future *future);        /* of one that the caller has, or with submit_lock held */
 void pp__policy_recall(const pp_executor *executor);     /* the supervisor looks at all tasks that wait */
 /* The attempts that failed, of a future that has ended, and how many they are; NULL: none, or no memory. */
 struct pp__earlier *pp__policy_history(const pp_future *future, const char *task_name, unsigned *count);

@@ -91,7 +91,7 @@ static void make_frames(struct pp__postmortem *p, const struct pp__report *repor
 	(void)run;
 #endif
 	p->shown.frames_note = report->has_crash ? "no registers are known of this kind of machine"
-	                                         : "it did not die of a signal that it could catch";
+	                                         : "no crash handler of this library saw it die";
 }
 
 /* Behind the stack. */

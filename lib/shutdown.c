@@ -22,6 +22,8 @@ static void cancel_pending(pp_executor *ex)
 	pthread_mutex_lock(&ex->submit_lock);
 	for (uint32_t i = 0; i < atomic_load(&ex->slots); i++) {
 		pp_future *future = pp__future_at(ex, i);
+		if (future->in_use)
+			pp__policy_give_up(future);
 		pp__end_from_outside(future, pp__slot_cancel);
 		if (future->in_use && future->chunk)     /* its items that have not started do not */
 			pp__chunk_close(&ex->segment.shared, i, future->generation, 0);

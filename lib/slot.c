@@ -99,7 +99,7 @@ uint64_t pp__slot_fail(struct pp__cell *cell, uint64_t running_word)
 
 uint64_t pp__slot_cancel(struct pp__cell *cell, uint32_t generation)
 {
-	return move(cell, PENDING, OF_GENERATION(generation), PP__CANCELLED);
+	return move(cell, PENDING | BIT(PP__STOP_REQUEUE), OF_GENERATION(generation), PP__CANCELLED);
 }
 
 uint64_t pp__slot_expire(struct pp__cell *cell, uint32_t generation)

@@ -3,7 +3,7 @@
  * The states of a slot, in one 64-bit word, and one function per edge.
  *
  *   FREE ─parent─▶ READY ─worker─▶ CLAIMED ─worker─▶ RUNNING ─worker─▶ DONE ─parent─▶ READY (generation+1)
- *   READY | DELAYED | CLAIMED ─parent─▶ CANCELLED, ─supervisor─▶ TIMED_OUT (deadline)
+ *   READY | DELAYED | CLAIMED | STOP_REQUEUE ─parent─▶ CANCELLED, but the last ─supervisor─▶ TIMED_OUT (deadline)
  *                                              (the claimer's CLAIMED→RUNNING then fails, and it drops the task)
  *   CLAIMED, owner dead ─supervisor─▶ READY    (it never entered user code)
  *   RUNNING ─parent, supervisor─▶ ASKED_KILL, ASKED_TIME
@@ -113,7 +113,7 @@ uint64_t pp__slot_run(struct pp__cell *cell, uint64_t claimed_word);            
 uint64_t pp__slot_publish(struct pp__cell *cell, uint64_t running_word);               /* RUNNING, ASKED→DONE */
 uint64_t pp__slot_die(struct pp__cell *cell, uint64_t running_word);                   /* RUNNING, ASKED→DIED */
 uint64_t pp__slot_fail(struct pp__cell *cell, uint64_t running_word);                  /* RUNNING, ASKED→FAILED */
-uint64_t pp__slot_cancel(struct pp__cell *cell, uint32_t generation);                  /* READY, DELAYED, CLAIMED→CANCELLED */
+uint64_t pp__slot_cancel(struct pp__cell *cell, uint32_t generation);    /* READY, DELAYED, CLAIMED, STOP_REQUEUE→CANCELLED */
 uint64_t pp__slot_expire(struct pp__cell *cell, uint32_t generation);                  /* READY, DELAYED, CLAIMED→TIMED_OUT */
 uint64_t pp__slot_ask_kill(struct pp__cell *cell, uint32_t generation);                /* RUNNING→ASKED_KILL */
 uint64_t pp__slot_stop_kill(struct pp__cell *cell, uint32_t generation);               /* RUNNING, ASKED→STOP_KILL */

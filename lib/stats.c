@@ -84,10 +84,10 @@ int pp_executor_stats(pp_executor *ex, pp_stats *stats)
 		return -ECHILD;
 	if (!ex || !stats || stats->size < sizeof stats->size)
 		return -EINVAL;
-	now.submitted = atomic_load(&ex->submitted);
 	add_tallies(&now, &ex->segment.shared);
 	now.outcomes[PP_CANCELLED] += atomic_load(&ex->cancelled);
 	now.outcomes[PP_BROKEN] += atomic_load(&ex->broke);
+	now.submitted = atomic_load(&ex->submitted);     /* after those: no more have ended than were submitted */
 	add_open(&now, ex);
 	add_workers(&now, ex);
 	size = stats->size;

@@ -134,6 +134,14 @@ static int await_pass(const pp_executor *ex, const pp_task_options *o, int64_t d
 	return 0;
 }
 
+/* submit_lock held: nobody else writes it. */
+static void count_submitted(pp_executor *ex, int64_t more)
+{
+	uint64_t n = atomic_load_explicit(&ex->submitted, memory_order_relaxed);
+
+	atomic_store_explicit(&ex->submitted, n + (uint64_t)more, memory_order_relaxed);
+}
+
 /* submit_lock held. */
 static int enqueue(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const struct pp__input *in, bool detached,
                    pp_future **future, bool *nudge)
@@ -158,6 +166,7 @@ static int enqueue(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const s
 		return rc;
 	}
 	*nudge = !ex->inlined && pp__demand_raise(ex, 1);
+	count_submitted(ex, 1);          /* before it can be counted as ended */
 	make_ready(ex, *future, detached);
 	if (ex->inlined)
 		atomic_fetch_add(&ex->inline_open, 1);
@@ -168,10 +177,10 @@ static int enqueue(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const s
 		if (pp__slot_cancel(pp__cell_of(*future), (*future)->generation)) {
 			(*future)->generation++;
 			pp__slot_give_back(*future);
+			count_submitted(ex, -1);
 			return rc;
 		}
 	}
-	atomic_store_explicit(&ex->submitted, ex->submitted + 1, memory_order_relaxed);
 	return 0;
 }
 

@@ -24,10 +24,15 @@ const char *pp_strerror(int error)
 	case ECHILD:     return "not in a forked child or a worker";
 	case EFAULT:     return "the function is not code that the workers have";
 	case EDEADLK:    return "not from one of the executor's own callbacks";
-	case ENOTSUP:    return "only with PP_SELF_DISPATCH";
+	case ENOTSUP:    return "not of an executor with these options, or not in this build";
 	case ECANCELED:  return "the initializer failed";
 	case EMFILE:     return "too many open files in this process";
 	case ENFILE:     return "too many open files in the system";
+	case EBADF:      return "one of the descriptors is not open";
+	case ENOTCONN:   return "the executor's way to its supervisor was closed";
+	case ENODATA:    return "nothing is known of the worker's end";
+	case EIO:        return "the stream has had an error";
+	case EBADMSG:    return "the result was overwritten in shared memory";
 	default:         return "unknown error";
 	}
 }

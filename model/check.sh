@@ -40,6 +40,7 @@ short mutant announce -DMUTANT_RING_BEFORE_PUSH
 short mutant $sleeper -DMUTANT_WAKE_DROPPED
 short mutant $sleeper -DMUTANT_WANT_APART_FROM_THE_STATE
 short mutant stop -DMUTANT_KILL_NOT_BOUND_TO_THE_OWNER
+short mutant stop -DMUTANT_NOT_CONDEMNED
 short mutant stop -DMUTANT_PUBLISH_WITHOUT_SWAP
 short mutant stop -DMUTANT_SIGNAL_BEFORE_STOPPING
 short mutant stop -DMUTANT_STOPPED_GOES_ON

@@ -25,12 +25,13 @@ typedef word_t { mtype state; byte owner, incarnation };
 word_t word[2];
 byte cur[W], incarnation[W], runs[2];
 bool signalled[W], killed[W], gone[W];   /* sent; arrived; dead, and seen by waitid */
+bool condemned[W];                       /* starts nothing any more: what it claims is put back */
 byte kills = KILLS;
 bool accident;                           /* a worker was killed by somebody else */
 
 #define HOLDS(w, s) (word[s].owner == w && word[s].incarnation == incarnation[w])
 /* Whether the worker has this task in a state that allows no signal. */
-#define INNOCENT(w, s) (HOLDS(w, s) && (word[s].state == CLAIMED || word[s].state == RUNNING))
+#define INNOCENT(w, s) (HOLDS(w, s) && ((word[s].state == CLAIMED && !condemned[w]) || word[s].state == RUNNING))
 
 active [W] proctype worker()
 {
@@ -53,6 +54,7 @@ end_idle:	do
 			};
 			if
 			:: slot != NONE ->
+				if :: condemned[me] -> goto leave :: else fi;
 				atomic {
 					if
 					:: word[slot].state == CLAIMED && HOLDS(me, slot) ->
@@ -126,13 +128,16 @@ inline visit(w) {
 		:: seen == STOP_KILL || seen == STOP_REQUEUE -> signalled[w] = true
 		:: seen == CLAIMED && back ->
 			back = false;
+#ifndef MUTANT_NOT_CONDEMNED
+			condemned[w] = true;
+#endif
 			atomic {
 				if
 				:: word[slot].state == CLAIMED && HOLDS(w, slot) -> word[slot].state = STOP_REQUEUE
 				:: else -> seen = READY
 				fi
 			};
-			if :: seen == CLAIMED -> signalled[w] = true :: else fi
+			if :: seen == CLAIMED -> signalled[w] = true :: else -> condemned[w] = false fi
 		:: else
 		fi
 	fi;
@@ -157,7 +162,7 @@ inline settle(w) {
 	:: else
 	fi;
 	incarnation[w]++;
-	atomic { killed[w] = false; signalled[w] = false; cur[w] = NONE; slot = 0; gone[w] = false }
+	atomic { killed[w] = false; signalled[w] = false; condemned[w] = false; cur[w] = NONE; slot = 0; gone[w] = false }
 }
 
 bool asked;
@@ -203,7 +208,8 @@ active proctype parent()
 	do
 	:: atomic { IS_END(word[0].state) -> break }
 	:: atomic { word[0].state == RUNNING -> word[0].state = STOP_KILL; break }
-	:: atomic { word[0].state == READY || word[0].state == CLAIMED -> word[0].state = CANCELLED; break }
+	:: atomic { word[0].state == READY || word[0].state == CLAIMED || word[0].state == STOP_REQUEUE ->
+	            word[0].state = CANCELLED; break }
 	od;
 #endif
 	atomic { IS_END(word[0].state) && IS_END(word[1].state) -> first = word[0].state; second = word[1].state };

@@ -261,6 +261,39 @@ START_TEST(exit_of_child_is_its_own)
 }
 END_TEST
 
+/* Says how a child ended that looked at the argument, and one that returned something for its parent. */
+static int task_child_looks(pp_task *task, const void *data, size_t size)
+{
+	const volatile char *bytes = data;
+	int status[2] = { -1, -1 };
+
+	for (int i = 0; i < 2; i++) {
+		pid_t pid = fork();
+		if (pid == 0)
+			_exit(i ? pp_return(task, "child", 5) == 0 : bytes[size - 1]);
+		if (pid < 0 || waitpid(pid, &status[i], 0) != pid)
+			return pp_raise(task, 1, "no child");
+	}
+	return pp_return(task, status, sizeof status);
+}
+
+/* Neither an argument within the descriptor nor one that has a place of its own; and what a child does to itself is its
+ * own end. */
+START_TEST(child_has_nothing_shared)
+{
+	static const char bytes[100000];
+	pp_executor *ex = support_executor(1);
+	pp_future *future = support_submit(ex, task_child_looks, bytes, _i ? sizeof bytes : 1);
+	int status[2];
+
+	ck_assert_int_eq(pp_outcome_value(support_outcome(future), PP_BYTES(status)), 0);
+	for (int i = 0; i < 2; i++)
+		ck_assert(WIFSIGNALED(status[i]) && WTERMSIG(status[i]) == SIGSEGV);
+	pp_future_free(future);
+	pp_executor_free(ex);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("crash_left");
@@ -272,6 +305,8 @@ static Suite *make_suite(void)
 	tcase_add_loop_test(threads, result_unread_then_exit, 0, WAYS);
 	tcase_add_test(children, left_child_dies_with_worker);
 	tcase_add_test(children, exit_of_child_is_its_own);
+	if (!support_sanitized())        /* whose own handler ends the child by exit */
+		tcase_add_loop_test(children, child_has_nothing_shared, 0, 2);
 	return suite;
 }
 

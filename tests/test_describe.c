@@ -81,7 +81,8 @@ END_TEST
 START_TEST(strerror_texts)
 {
 	static const int errors[] = { 0, -EINVAL, -ENOMEM, -ENOSPC, -EFBIG, -EMFILE, -ENFILE, -EAGAIN, -ECANCELED,
-	                              -EPIPE, -ECHILD, -ETIMEDOUT, -EDEADLK, -ENOTSUP, -ESHUTDOWN, -EFAULT };
+	                              -EPIPE, -ECHILD, -ETIMEDOUT, -EDEADLK, -ENOTSUP, -ESHUTDOWN, -EFAULT,
+	                              -EBADF, -ENOTCONN, -ENODATA, -EIO, -EBADMSG };
 	const char *unknown = pp_strerror(-4000);
 
 	ck_assert_ptr_nonnull(unknown);

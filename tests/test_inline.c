@@ -353,6 +353,34 @@ START_TEST(inline_threads)
 }
 END_TEST
 
+static int task_counts_down(pp_task *task, const void *data, size_t size)
+{
+	int64_t left = pp_task_remaining_ms(task);
+
+	(void)data, (void)size;
+	poll(NULL, 0, 5);
+	return pp_return(task, (int64_t[]){ left, pp_task_remaining_ms(task), pp_task_cancelled(task) }, 3 * sizeof left);
+}
+
+/* Whoever steps through a task has all the time there is. */
+START_TEST(inline_has_no_time_limits)
+{
+	pp_task_options options = PP_TASK_OPTIONS_INIT;
+	pp_executor *ex = make(PP_INLINE, 0);
+	const int64_t wanted[] = { PP_FOREVER, PP_FOREVER, false };
+	pp_future *future;
+
+	options.timeout_ms = 1;
+	options.deadline_ms = 2;
+	options.retries = 3;
+	options.priority = 1;
+	ck_assert_int_eq(pp_submit_with(ex, &options, task_counts_down, NULL, 0, &future), 0);
+	support_assert_returned(future, wanted, sizeof wanted);
+	pp_future_free(future);
+	pp_executor_free(ex);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("inline");
@@ -367,6 +395,7 @@ static Suite *make_suite(void)
 	tcase_add_test(calls, inline_map_and_blocks);
 	tcase_add_test(calls, inline_descriptors);
 	tcase_add_test(calls, inline_threads);
+	tcase_add_test(calls, inline_has_no_time_limits);
 	return suite;
 }
 

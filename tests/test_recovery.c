@@ -191,6 +191,32 @@ START_TEST(cancel_of_claimed)
 }
 END_TEST
 
+/* Likewise while it is taken back from a worker that is stopped: which, should it go on, starts nothing any more. */
+START_TEST(cancel_of_claim_taken_back)
+{
+	pp_executor *ex = support_executor(1);
+	pid_t pid = idle_worker(ex), supervisor = support_supervisor();
+	pp_future *future, *next;
+
+	ck_assert(stepper_attach(pid));
+	future = support_submit(ex, task_pid, NULL, 0);
+	step_to(pid, future, PP__CLAIMED, task_pid, 100000);
+	ck_assert_int_eq(kill(supervisor, SIGSTOP), 0);
+	atomic_store(&ex->segment.shared.workers[0].condemned, 1);
+	ck_assert(pp__slot_stop_claimed(pp__cell_of(future), pp__slot_look(pp__cell_of(future))));
+	ck_assert(_i ? pp_future_kill(future) == 0 : pp_future_cancel(future));
+	support_assert_kind(future, PP_CANCELLED);
+	pp_future_free(future);
+	next = support_submit(ex, task_pid, NULL, 0);
+	stepper_release(pid);
+	ck_assert_int_eq(kill(supervisor, SIGCONT), 0);
+	ck_assert_int_eq(support_outcome(next)->kind, PP_RETURNED);
+	ck_assert_int_ne(support_outcome(next)->pid, pid);
+	pp_future_free(next);
+	pp_executor_free(ex);
+}
+END_TEST
+
 /* Published, and killed before anybody was told: the supervisor tells. */
 START_TEST(killed_between_done_and_wake)
 {
@@ -290,6 +316,7 @@ static Suite *make_suite(void)
 	tcase_add_test(steps, crash_between_claim_and_user_code);
 	tcase_add_test(steps, claim_of_stopped_worker_taken_back);
 	tcase_add_test(steps, cancel_of_claimed);
+	tcase_add_loop_test(steps, cancel_of_claim_taken_back, 0, 2);
 	tcase_add_test(steps, killed_between_done_and_wake);
 	tcase_add_test(steps, killed_between_done_and_wake_with_supervisor);
 	return suite;

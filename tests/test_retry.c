@@ -168,18 +168,109 @@ START_TEST(between_attempts_it_is_pending)
 	pp_future *future;
 
 	setup(&scene, CRASH, 2, 1);
-	scene.options.retry_delay_ms = LONG_MS;
+	scene.options.retry_delay_ms = _i < 2 ? LONG_MS : INT64_MAX;     /* too long to be counted in ns */
+	scene.options.retry_delay_max_ms = _i < 2 ? 0 : INT64_MAX;
 	future = submit(&scene);
 	support_until(has_failed_once, &scene, "the first attempt");
 	support_until(is_pending, future, "pending again");
 	ck_assert(!pp_future_running(future));
-	if (_i)
+	if (_i == 1)
 		ck_assert_int_eq(pp_future_kill(future), 0);
 	else
 		ck_assert(pp_future_cancel(future));
 	support_assert_kind(future, PP_CANCELLED);
 	assert_attempts(support_outcome(future)->earlier, 1, CRASH);
 	ck_assert_uint_eq(support_outcome(future)->attempt, 1);
+	teardown(&scene, future, 1);
+}
+END_TEST
+
+/* Until it is asked to end; then it crashes, raises, or goes on for ever. */
+static int task_until_asked(pp_task *task, const void *data, size_t size)
+{
+	struct job job;
+
+	(void)size;
+	memcpy(&job, data, sizeof job);
+	__atomic_add_fetch(job.calls, 1, __ATOMIC_SEQ_CST);
+	while (!pp_task_cancelled(task))
+		poll(NULL, 0, 1);
+	if (job.end == CRASH)
+		abort();
+	if (job.end == RAISE)
+		return pp_raise(task, 42, "as asked");
+	for (;;)
+		poll(NULL, 0, -1);
+}
+
+static void setup_asked(struct scene *scene, enum end end, int64_t timeout_ms)
+{
+	pp_options options = support_options(1);
+
+	*scene = (struct scene){ .calls = support_counters(1), .options = PP_TASK_OPTIONS_INIT };
+	options.grace_ms = SOON_MS;
+	scene->ex = support_create(&options);
+	scene->options.retries = 5;
+	scene->options.retry_on = PP_ON(PP_CRASHED) | PP_ON(PP_TIMED_OUT) | PP_ON(PP_RAISED);
+	scene->options.timeout_ms = timeout_ms;
+	scene->job = (struct job){ .calls = scene->calls, .end = end };
+}
+
+/* One that was to be killed is not started again, whatever this attempt died of. */
+START_TEST(killed_is_not_retried)
+{
+	static const struct { enum end end; int64_t timeout_ms; int kind; } cases[] = {
+		{ CRASH, 0, PP_CRASHED }, { RAISE, 0, PP_RAISED }, { HANG, 1, PP_TIMED_OUT }
+	};
+	struct scene scene;
+	pp_future *future;
+
+	for (int shutdown = 0; shutdown < 2; shutdown++) {
+		setup_asked(&scene, cases[_i].end, cases[_i].timeout_ms);
+		ck_assert_int_eq(pp_submit_with(scene.ex, &scene.options, task_until_asked, PP_BYTES(scene.job), &future), 0);
+		support_until(has_failed_once, &scene, "the call");
+		if (cases[_i].timeout_ms)
+			poll(NULL, 0, 100);      /* most often its time is over by now, and it was asked */
+		if (shutdown)
+			ck_assert_int_eq(pp_executor_shutdown(scene.ex, PP_SHUTDOWN_KILL, 0), 0);
+		else
+			ck_assert_int_eq(pp_future_kill(future), 0);
+		support_assert_kind(future, cases[_i].kind);
+		ck_assert_uint_eq(support_outcome(future)->attempt, 1);
+		teardown(&scene, future, 1);
+	}
+}
+END_TEST
+
+static bool has_raised(void *future)
+{
+	return pp__word_state(pp__slot_look(pp__cell_of(future))) == PP__FAILED;
+}
+
+/* Between the end of one attempt and the supervisor's word on the next, while that is stopped: nobody spins, or waits. */
+START_TEST(killed_when_it_has_failed)
+{
+	struct scene scene;
+	pp_future *future;
+	pid_t supervisor;
+
+	setup(&scene, RAISE, 2, 1);
+	scene.options.retry_on = PP_ON(PP_RAISED);
+	pp_future_free(support_submit(scene.ex, task_nothing, NULL, 0));
+	support_run_for_pid(scene.ex);
+	supervisor = support_supervisor();
+	ck_assert_int_eq(kill(supervisor, SIGSTOP), 0);
+	future = submit(&scene);
+	support_until(has_raised, future, "a failed attempt");
+	ck_assert(!pp_future_cancel(future));
+	if (_i)
+		ck_assert_int_eq(pp_executor_shutdown(scene.ex, PP_SHUTDOWN_CANCEL_PENDING, 0), 0);
+	else
+		ck_assert_int_eq(pp_future_kill(future), 0);
+	ck_assert(pp_future_running(future));
+	ck_assert_int_eq(kill(supervisor, SIGCONT), 0);
+	support_assert_kind(future, PP_CANCELLED);
+	assert_attempts(support_outcome(future)->earlier, 1, RAISE);
 	teardown(&scene, future, 1);
 }
 END_TEST
@@ -324,7 +415,9 @@ static Suite *make_suite(void)
 	tcase_add_loop_test(tc, retries_until_it_returns, CRASH, RETURN);
 	tcase_add_loop_test(tc, retries_are_used_up, CRASH, RETURN);
 	tcase_add_loop_test(tc, other_outcomes_are_ends, CRASH, RETURN + 1);
-	tcase_add_loop_test(tc, between_attempts_it_is_pending, 0, 2);
+	tcase_add_loop_test(tc, between_attempts_it_is_pending, 0, 3);
+	tcase_add_loop_test(tc, killed_is_not_retried, 0, 3);
+	tcase_add_loop_test(tc, killed_when_it_has_failed, 0, 2);
 	tcase_add_test(tc, deadline_ends_the_attempts);
 	tcase_add_test(tc, many_at_once);
 	tcase_add_test(tc, descriptors_are_kept);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Statistics: what is counted, that it is what the outcomes say, and that it can be read at any time. */
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -271,6 +272,47 @@ START_TEST(stats_after_a_resize)
 }
 END_TEST
 
+struct watched { pp_executor *ex; atomic_bool stop; atomic_int ahead; };
+
+static void *watch(void *watched_)
+{
+	struct watched *watched = watched_;
+	pp_stats stats = PP_STATS_INIT;
+	uint64_t ended;
+
+	while (!watched->stop) {
+		pp_executor_stats(watched->ex, &stats);
+		ended = 0;
+		for (int i = 0; i < 16; i++)
+			ended += stats.outcomes[i];
+		watched->ahead += ended > stats.submitted;
+	}
+	return NULL;
+}
+
+/* At no instant have more tasks ended than were submitted. */
+START_TEST(stats_are_never_ahead)
+{
+	struct watched watched = { .ex = support_executor(2) };
+	pp_future *futures[64];
+	pthread_t thread;
+
+	ck_assert_int_eq(pthread_create(&thread, NULL, watch, &watched), 0);
+	for (int i = 0; i < support_many(5000); i++) {
+		for (int k = 0; k < 64; k++)
+			futures[k] = support_submit(watched.ex, task_nothing, NULL, 0);
+		for (int k = 0; k < 64; k++) {
+			support_assert_kind(futures[k], PP_RETURNED);
+			pp_future_free(futures[k]);
+		}
+	}
+	watched.stop = true;
+	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+	ck_assert_int_eq(watched.ahead, 0);
+	pp_executor_free(watched.ex);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("stats");
@@ -285,6 +327,7 @@ static Suite *make_suite(void)
 	tcase_add_test(state, stats_after_a_resize);
 	tcase_add_test(state, stats_of_a_broken_pool);
 	tcase_add_test(state, stats_sizes);
+	tcase_add_test(state, stats_are_never_ahead);
 	return suite;
 }
 

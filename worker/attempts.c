@@ -35,6 +35,15 @@ static uint64_t delay_ns(const struct pp__supervisor *s, const struct pp__policy
 	return delay - pp__mix(s->shared->header->nonce ^ slot ^ (uint64_t)now) % (delay / 4 + 1);
 }
 
+static void cancel(struct pp__supervisor *s, uint32_t slot, uint64_t word)
+{
+	word = pp__slot_cancel(s->shared->cells + slot, pp__word_generation(word));
+	if (!word)
+		return;
+	pp__tally_never_ran(pp__own_tally(s), PP_CANCELLED);
+	pp__announce_for(s, slot, word);
+}
+
 /* true: the future waits for its next attempt. false: there is none, and it is the caller's to end. All is written before
  * the edge: once it is DELAYED the parent may cancel it, and give the slot and the record's memory to other tasks, while this
  * process is stopped. */
@@ -44,7 +53,7 @@ static bool try_again(struct pp__supervisor *s, uint32_t slot, uint64_t word, co
 	struct pp__cell *cell = s->shared->cells + slot;
 	int64_t now = pp__now_ns();
 
-	if (!pp__policy_retries(policy, attempt->kind))
+	if (!pp__policy_has_more(policy, attempt->kind))
 		return false;
 	policy->failed[policy->attempts] = *attempt;
 	policy->resume_ns = (uint64_t)now + delay_ns(s, policy, slot, now);
@@ -52,8 +61,11 @@ static bool try_again(struct pp__supervisor *s, uint32_t slot, uint64_t word, co
 	cell->who = 0;
 	cell->start_ns = (uint64_t)now;  /* of its wait for that */
 	s->timed_due_ns = 0;
-	if (pp__slot_delay(cell, word))
+	if (pp__slot_delay(cell, word)) {
+		if (atomic_load(&policy->given_up))
+			cancel(s, slot, word);   /* by now the record may be another's: then this edge is not there */
 		return true;
+	}
 	policy->attempts--;              /* the parent has asked for its end meanwhile */
 	cell->who = attempt->who;
 	cell->start_ns = attempt->start_ns;
@@ -68,7 +80,7 @@ bool pp__try_again_after_death(struct pp__supervisor *s, uint32_t slot, uint64_t
 	                               .address = ending->address, .who = cell->who, .start_ns = cell->start_ns,
 	                               .end_ns = (uint64_t)pp__now_ns() };
 
-	return try_again(s, slot, word, &attempt);
+	return pp__policy_retries(pp__policy_of(s->shared, slot), kind) && try_again(s, slot, word, &attempt);
 }
 
 /* A worker makes it FAILED only where there is another attempt: without one the word was forged, and nobody else ends it. */

@@ -63,6 +63,7 @@ static void end_if_owner_gone(struct pp__supervisor *s, uint32_t entry, int64_t 
 /* Claimed a second ago and not started: stopped, or frozen. The task goes to another. */
 static void take_back_claim(struct pp__supervisor *s, uint32_t entry, uint64_t word, struct pp__cell *cell, int64_t now)
 {
+	_Atomic uint32_t *condemned = &s->shared->workers[entry].condemned;
 	struct pp__child *child = &s->children[entry];
 
 	if (pp__word_state(word) != PP__CLAIMED) {
@@ -76,8 +77,12 @@ static void take_back_claim(struct pp__supervisor *s, uint32_t entry, uint64_t w
 	}
 	if (now - child->claimed_ns < PP__STOPPED_NS)
 		return;
+	/* First, because the task may be cancelled before the signal comes: then it must not start another. */
+	atomic_store(condemned, 1);
 	if (pp__slot_stop_claimed(cell, word))
 		pp__kill_worker(s, entry, SIGKILL);
+	else
+		atomic_store(condemned, 0);
 }
 
 /*

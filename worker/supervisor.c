@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include "policy.h"
 #include "ring.h"
 #include "slot.h"
 #include "surroundings.h"
@@ -82,8 +83,14 @@ static void ask_to_end(struct pp__supervisor *s, uint32_t entry)
 	struct pp__cell *cell;
 	uint64_t word = pp__word_at_hand(s, entry, &cell);
 
-	if (word)
-		pp__slot_ask(cell, word, PP__ASKED_KILL);
+	struct pp__policy *policy;
+
+	if (!word)
+		return;
+	policy = pp__policy_of(s->shared, (uint32_t)(cell - s->shared->cells));
+	if (policy)
+		atomic_store(&policy->given_up, 1);
+	pp__slot_ask(cell, word, PP__ASKED_KILL);
 }
 
 static void kill_all(struct pp__supervisor *s, int signal, uint64_t then)

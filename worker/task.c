@@ -359,7 +359,7 @@ int64_t pp_task_remaining_ms(const pp_task *task)
 	const struct pp__policy *policy;
 	uint64_t stop, now;
 
-	if (!task || task->slot == PP__NO_SLOT)
+	if (!task || task->slot == PP__NO_SLOT || task->self->inlined)
 		return PP_FOREVER;
 	policy = pp__policy_of(task->self->shared, task->slot);
 	stop = policy ? pp__policy_stop_ns(policy, task->self->shared->cells[task->slot].start_ns) : PP__NO_STOP;
