@@ -66,6 +66,37 @@ START_TEST(leaver_that_is_woken_stays)
 }
 END_TEST
 
+/* Looks at the word alone: a wait of the library would mend what is lost. */
+static bool ends_by_itself(pp_future *future)
+{
+	for (int ms = 0; ms < 5000 && !pp__state_is_end(state_of(future)); ms++)
+		usleep(1000);
+	return pp__state_is_end(state_of(future));
+}
+
+/* Submitted when the worker has found nothing and is not known to sleep yet: nobody wakes it, so it has to look again. */
+START_TEST(last_look_before_sleep)
+{
+	pp_executor *ex = create(0);
+	pid_t pid = support_run_for_pid(ex);
+	pp_future *futures[2];
+
+	ck_assert(stepper_attach(pid));
+	futures[0] = support_submit(ex, task_echo, "first", 5);
+	ck_assert_int_eq(stepper_run_to(pid, (uintptr_t)pp__sleepers_enter, 1, 0), STEPPER_OK);
+	if (state_of(futures[0]) == PP__READY)   /* it has not slept yet, when it was stopped */
+		ck_assert_int_eq(stepper_run_to(pid, (uintptr_t)pp__sleepers_enter, 1, 0), STEPPER_OK);
+	futures[1] = support_submit(ex, task_echo, "second", 6);
+	stepper_release(pid);
+	ck_assert(ends_by_itself(futures[1]));
+	support_assert_returned(futures[0], "first", 5);
+	support_assert_returned(futures[1], "second", 6);
+	pp_future_free(futures[0]);
+	pp_future_free(futures[1]);
+	pp_executor_free(ex);
+}
+END_TEST
+
 static bool is_buried_and_asleep(void *ex_)
 {
 	const struct pp__shared *shared = &((pp_executor *)ex_)->segment.shared;
@@ -261,6 +292,7 @@ static Suite *make_suite(void)
 		return suite;
 	}
 	tcase_add_test(support_tcase(suite, "leaver"), leaver_that_is_woken_stays);
+	tcase_add_test(support_tcase(suite, "sleeper"), last_look_before_sleep);
 	tcase_add_test(support_tcase(suite, "signal"), signal_meets_no_other_task);
 	tcase_add_test(support_tcase(suite, "death"), nothing_settled_before_death);
 	return suite;
