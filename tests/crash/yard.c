@@ -84,9 +84,7 @@ int64_t yard_now_ms(void)
 
 int64_t yard_guard_ms(void)
 {
-	const char *text = getenv("CRASH_GUARD_MS");
-
-	return text ? strtol(text, NULL, 10) : YARD_GUARD_MS;
+	return getenv("CRASH_GUARD_MS") ? strtol(getenv("CRASH_GUARD_MS"), NULL, 10) : YARD_GUARD_MS;
 }
 
 bool yard_until(bool (*condition)(void *), void *context)
