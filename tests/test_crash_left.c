@@ -294,6 +294,37 @@ START_TEST(child_has_nothing_shared)
 }
 END_TEST
 
+/* This one has all of the worker's memory, and its handlers. */
+static int task_vforked_child_aborts(pp_task *task, const void *data, size_t size)
+{
+	int status = -1;
+	pid_t pid = vfork();
+
+	(void)data;
+	(void)size;
+	if (pid == 0) {
+		raise(SIGABRT);
+		_exit(0);
+	}
+	waitpid(pid, &status, 0);
+	return pp_return(task, &status, sizeof status);
+}
+
+START_TEST(crash_of_vforked_child_is_its_own)
+{
+	pp_executor *ex = support_executor(1);
+	pp_future *future = support_submit(ex, task_vforked_child_aborts, NULL, 0);
+	int status;
+
+	support_assert_kind(future, PP_RETURNED);
+	memcpy(&status, support_outcome(future)->data, sizeof status);
+	ck_assert(WIFSIGNALED(status));
+	ck_assert_int_eq(WTERMSIG(status), SIGABRT);
+	pp_future_free(future);
+	pp_executor_free(ex);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("crash_left");
@@ -307,6 +338,7 @@ static Suite *make_suite(void)
 	tcase_add_test(children, exit_of_child_is_its_own);
 	if (!support_sanitized())        /* whose own handler ends the child by exit */
 		tcase_add_loop_test(children, child_has_nothing_shared, 0, 2);
+	tcase_add_test(children, crash_of_vforked_child_is_its_own);
 	return suite;
 }
 

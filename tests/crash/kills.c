@@ -21,14 +21,14 @@
 #include "kills.h"
 
 #define MAX_WINDOWS  64
-#define MAX_FAULTS   3           /* of a window: then it is given up */
+#define MAX_FAULTS   3           /* of a window: then it is given up; CRASH_FAULTS overrides it */
 #define SHORT_GUARD_S 150        /* a window that takes longer hangs */
 #define FULL_GUARD_S 3600
 #define TRIES        4           /* a branch may depend on when the supervisor last ticked */
 #define WARM_UP      2           /* trials before the recording, after which all is as it will be */
 
 static bool full;
-static unsigned seed;
+static unsigned seed, max_faults = MAX_FAULTS;
 
 static void reopen(struct yard *yard, const struct window *window)
 {
@@ -105,7 +105,7 @@ static void try_window(const struct window *window, struct tally *tally, int cpu
 		return;
 	tally->steps = trace.n;
 	points = trace_points(&trace, full ? UINT_MAX : window->own, full ? UINT_MAX : window->others, &seed, &count);
-	for (unsigned i = 0; points && i < count && tally_faults(tally) < MAX_FAULTS; i++) {
+	for (unsigned i = 0; points && i < count && tally_faults(tally) < max_faults; i++) {
 		tally->points++;
 		*(points[i].own ? &tally->own : &tally->outside) += 1;
 		yard.reached = false;
@@ -237,11 +237,12 @@ int main(int argc, char **argv)
 {
 	struct window windows[MAX_WINDOWS];
 	struct tally *tallies, sum = { 0 };
-	const char *text = getenv("CRASH_SEED");
+	const char *text = getenv("CRASH_SEED"), *faults = getenv("CRASH_FAULTS");
 	unsigned n = 0;
 
 	full = argc > 1 && strcmp(argv[1], "full") == 0;
 	seed = text ? (unsigned)strtoul(text, NULL, 0) : (unsigned)time(NULL);
+	max_faults = faults ? (unsigned)strtoul(faults, NULL, 10) : MAX_FAULTS;
 	if (!stepper_allowed()) {
 		printf("this process may not trace others\n");
 		return 77;

@@ -153,7 +153,7 @@ static void end_broken(struct yard *yard, const struct window *window, uint32_t 
 		futures[i] = yard->parts[i].future;
 	if (trials++ % SLICES_EVERY)
 		pp__tend(yard->ex);
-	if (pp_wait(futures, yard->count, PP_ALL_COMPLETED, YARD_GUARD_MS) != (int)yard->count)
+	if (pp_wait(futures, yard->count, PP_ALL_COMPLETED, yard_guard_ms()) != (int)yard->count)
 		yard_fault(yard, HUNG, "not all futures have ended");
 	if (!pp_executor_broken(yard->ex) && !atomic_load(&yard->ex->segment.shared.control->finished))
 		yard_fault(yard, WRONG, "the pool does not know that it is broken");

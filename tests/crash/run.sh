@@ -43,7 +43,7 @@ item_mutants() {
 	# shellcheck disable=SC2046
 	need libprocpool-internal.la tests/libsupport.la $(sed -n 's/^Caught-by: \(tests[^ ]*\).*/\1/p' \
 		"$src"/tests/crash/mutants/*.patch | sort -u) || return
-	TOP_SRCDIR=$src TOP_BUILDDIR=$build bash "$src/tests/crash/mutants.sh"
+	TOP_SRCDIR=$src TOP_BUILDDIR=$build bash "$src/tests/crash/mutants.sh" ${MUTANTS:-}
 }
 
 item_schedules() { need tests/crash/schedules && "$build/tests/crash/schedules" "$1"; }

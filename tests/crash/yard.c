@@ -82,6 +82,11 @@ int64_t yard_now_ms(void)
 	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+int64_t yard_guard_ms(void)
+{
+	return getenv("CRASH_GUARD_MS") ? strtol(getenv("CRASH_GUARD_MS"), NULL, 10) : YARD_GUARD_MS;
+}
+
 bool yard_until(bool (*condition)(void *), void *context)
 {
 	const struct timespec nap = { .tv_nsec = 50000 };
@@ -93,7 +98,7 @@ bool yard_until(bool (*condition)(void *), void *context)
 			continue;
 		}
 		if (!deadline)
-			deadline = yard_now_ms() + YARD_GUARD_MS;
+			deadline = yard_now_ms() + yard_guard_ms();
 		if (yard_now_ms() > deadline)
 			return condition(context);
 		nanosleep(&nap, NULL);
@@ -353,7 +358,7 @@ void yard_close(struct yard *yard)
 	pp_executor *ex = yard->ex;
 
 	yard_forget(yard);
-	if (pp_executor_shutdown(ex, PP_SHUTDOWN_WAIT, YARD_GUARD_MS) < 0)
+	if (pp_executor_shutdown(ex, PP_SHUTDOWN_WAIT, yard_guard_ms()) < 0)
 		yard_fault(yard, HUNG, "shutdown does not end");
 	books_check_gone(yard);
 	yard->ex = NULL;

@@ -12,7 +12,7 @@
 
 #define YARD_PARTS   3
 #define YARD_JOBS    65536       /* counters of executions: one per task, used in turn */
-#define YARD_GUARD_MS 10000      /* until something counts as hung */
+#define YARD_GUARD_MS 10000      /* until something counts as hung; CRASH_GUARD_MS overrides it */
 
 enum job_kind { JOB_RETURN, JOB_RAISE, JOB_SEGV, JOB_ABORT, JOB_EXIT, JOB_SLEEP };
 struct job { enum job_kind kind; uint32_t id; uint32_t size; };
@@ -57,6 +57,7 @@ int yard_job(pp_task *task, const void *data, size_t size);     /* data is a str
 unsigned yard_runs(const struct part *part);     /* how often its job was started */
 bool yard_is_right(const struct job *job, const pp_outcome *outcome);
 
+int64_t yard_guard_ms(void);
 void yard_prepare(int cpu);                      /* once in the process: its CPU, the jobs' bytes and counters */
 void yard_open(struct yard *yard, unsigned seats);
 void yard_close(struct yard *yard);              /* asserts that shutdown ends and leaves no process */
