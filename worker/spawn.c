@@ -289,10 +289,14 @@ static unsigned demanded(const struct pp__supervisor *s)
 	return pp__has_work(s) ? busy + 1 : 0;
 }
 
+/* Where nobody leaves for idleness, a count of those that did was overwritten. */
 static unsigned wanted(const struct pp__supervisor *s)
 {
 	const struct pp__header *h = s->shared->header;
-	uint32_t n = pp__wanted_left(atomic_load(&h->wanted), atomic_load(&s->shared->control->idle_exits));
+	bool some_leave = s->boot.options.idle_timeout_ms != 0;
+	uint64_t counted = atomic_load(&h->wanted);
+	uint32_t exits = some_leave ? atomic_load(&s->shared->control->idle_exits) : pp__wanted_exits(counted);
+	uint32_t n = pp__wanted_left(counted, exits);
 	unsigned least;
 
 	if (atomic_load(&h->closing)) {
@@ -301,7 +305,7 @@ static unsigned wanted(const struct pp__supervisor *s)
 		if (!pp__ring_has_ready(s->shared))
 			return 0;
 	}
-	if (s->boot.options.idle_timeout_ms) {
+	if (some_leave) {
 		least = demanded(s);
 		n = n < least ? least : n;
 	}

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* White box: what tasks have overwritten in shared memory, and a shutdown that kills nobody. It ends all the same. */
+/* White box: what tasks have overwritten in shared memory, continued. The pool works on, and a shutdown that kills nobody
+ * ends. */
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 #include "pool.h"
-#include "support.h"
+#include "stage.h"
 #include "wake.h"
 
 /* Publishes its own end behind its worker's back, and stays. */
@@ -56,13 +58,33 @@ START_TEST(sleepers_without_a_pid_end)
 }
 END_TEST
 
+/* As if all workers had left, being idle for too long, where none ever does: those that die are replaced all the same. */
+START_TEST(forged_idle_exits)
+{
+	struct stage stage;
+	pp_future *next;
+	pid_t worker;
+
+	stage_make(&stage, 0);
+	next = stage_submit(&stage, "next");
+	ck_assert_int_eq(pp_executor_workers(stage.ex, &worker, 1), 1);
+	atomic_store(&stage.ex->segment.shared.control->idle_exits, 20);
+	kill(worker, SIGKILL);
+	support_assert_kind(stage.running, PP_CRASHED);
+	support_assert_returned(next, "next", 4);
+	pp_future_free(next);
+	stage_free(&stage);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
-	Suite *suite = suite_create("heal_closing");
-	TCase *tcase = support_tcase(suite, "heal_closing");
+	Suite *suite = suite_create("heal_more");
+	TCase *tcase = support_tcase(suite, "heal_more");
 
 	tcase_add_test(tcase, deaf_worker_ends);
 	tcase_add_test(tcase, sleepers_without_a_pid_end);
+	tcase_add_test(tcase, forged_idle_exits);
 	return suite;
 }
 
