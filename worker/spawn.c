@@ -64,17 +64,23 @@ static uint32_t free_entry(const struct pp__supervisor *s)
 }
 
 /* A robust mutex, so that the kernel marks the end of its owner. It is made anew for each incarnation, never unlocked. */
-static void prepare_line(const struct pp__supervisor *s, uint32_t entry, int32_t seat)
+void pp__life_make(struct pp__worker *line)
 {
-	struct pp__worker *line = s->shared->workers + entry;
 	pthread_mutexattr_t attributes;
 
-	atomic_store(&line->wake.token, 0);
 	pthread_mutexattr_init(&attributes);
 	pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
 	pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
 	pthread_mutex_init(&line->life, &attributes);
 	pthread_mutexattr_destroy(&attributes);
+}
+
+static void prepare_line(const struct pp__supervisor *s, uint32_t entry, int32_t seat)
+{
+	struct pp__worker *line = s->shared->workers + entry;
+
+	atomic_store(&line->wake.token, 0);
+	pp__life_make(line);
 	atomic_store(&line->cur, PP__NO_SLOT);
 	atomic_store(&line->tasks, 0);
 	atomic_store(&line->condemned, 0);

@@ -82,6 +82,7 @@ int  pp__supervisor_main(const struct pp__boot *boot);
 
 /* spawn.c: starting. Starts, or promotes, as many workers as the load asks for. */
 void pp__spawn_wanted(struct pp__supervisor *s);
+void pp__life_make(struct pp__worker *line);
 void pp__count_start_failure(struct pp__supervisor *s, int error, const char *text, bool breaks_now);
 /* One could not be forked or set up: a failure that counts only while no other worker lives. */
 void pp__no_worker(struct pp__supervisor *s, int error, const char *what);
