@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* White box: what tasks have overwritten in shared memory, continued. The pool works on, and a shutdown that kills nobody
- * ends. */
+/* White box: what tasks have overwritten in shared memory, continued. The pool works on, and a shutdown that kills
+ * nobody ends. */
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
@@ -58,7 +58,8 @@ START_TEST(sleepers_without_a_pid_end)
 }
 END_TEST
 
-/* As if all workers had left, being idle for too long, where none ever does: those that die are replaced all the same. */
+/* As if all workers had left, being idle for too long, where none ever does: those that die are replaced all the
+ * same. */
 START_TEST(forged_idle_exits)
 {
 	struct stage stage;

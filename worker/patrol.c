@@ -81,10 +81,10 @@ static void take_back_claim(struct pp__supervisor *s, uint32_t entry, uint64_t w
 }
 
 /*
- * There is work, or the executor is closing; it seems to have nothing at hand, and its token has been there for a second: it
- * is in a task whose slot or line was overwritten, or it is stopped. Whatever it is in, no future depends on it any more, so
- * it is replaced, or ends, unless it writes a core file; once it is condemned, it starts no task between this look and the
- * signal, or is seen to have claimed one.
+ * There is work, or the executor is closing; it seems to have nothing at hand, and its token has been there for a
+ * second: it is in a task whose slot or line was overwritten, or it is stopped. Whatever it is in, no future depends on it any
+ * more, so it is replaced, or ends, unless it writes a core file; once it is condemned, it starts no task between this
+ * look and the signal, or is seen to have claimed one.
  */
 static void replace_if_deaf(struct pp__supervisor *s, uint32_t entry, int64_t now)
 {
@@ -108,8 +108,8 @@ static void replace_if_deaf(struct pp__supervisor *s, uint32_t entry, int64_t no
 		pp__kill_worker(s, entry, SIGKILL);
 }
 
-/* Whoever sleeps has to hear of the closing. All were woken once, but for those whose pid in their line was overwritten, and
- * a token may have been. */
+/* Whoever sleeps has to hear of the closing. All were woken once, but for those whose pid in their line was overwritten;
+ * and a token may have been. */
 static void rouse_if_closing(const struct pp__supervisor *s, uint32_t entry)
 {
 	struct pp__worker *line = s->shared->workers + entry;
