@@ -149,7 +149,7 @@ static void back_off(struct pp__supervisor *s, int32_t n)
 }
 
 /* Each worker that has got to a task breaks the row of those that did not. */
-static void note_first_tasks(struct pp__supervisor *s)
+void pp__note_first_tasks(struct pp__supervisor *s)
 {
 	for (uint32_t i = 0; i < s->shared->header->entries; i++) {
 		struct pp__child *child = &s->children[i];
@@ -162,7 +162,7 @@ static void note_first_tasks(struct pp__supervisor *s)
 
 void pp__count_early_death(struct pp__supervisor *s, uint32_t entry)
 {
-	note_first_tasks(s);
+	pp__note_first_tasks(s);
 	if (!s->children[entry].worked && ++s->early_deaths > 1)
 		back_off(s, s->early_deaths - 1);        /* one is an accident */
 }

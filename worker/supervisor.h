@@ -88,6 +88,7 @@ void pp__count_start_failure(struct pp__supervisor *s, int error, const char *te
 void pp__no_worker(struct pp__supervisor *s, int error, const char *what);
 /* A live worker died without being asked to: before its first task, that delays the next start, and that is all. */
 void pp__count_early_death(struct pp__supervisor *s, uint32_t entry);
+void pp__note_first_tasks(struct pp__supervisor *s);
 unsigned pp__seated(const struct pp__supervisor *s);
 void pp__break_pool(struct pp__supervisor *s, int error, const char *text);
 
