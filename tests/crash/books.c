@@ -176,8 +176,8 @@ void books_dump(const struct yard *yard)
 	       (unsigned long long)atomic_load(&c->heads[PP__NORMAL]), (unsigned long long)yard->ex->rings[PP__NORMAL].tail,
 	       atomic_load(&c->searching), (unsigned long long)atomic_load(&c->sleepers[0]), atomic_load(&c->requeued),
 	       atomic_load(&c->done), atomic_load(&c->notices), atomic_load(&c->armed), atomic_load(&c->spare));
-	printf("  wanted %u, closing %u, supervisor sleeps %d, broken %d, deaths %llu (there must be %llu), marked %llu, "
-	       "restarts %llu, requeues %llu, in use %llu\n", atomic_load(&shared->header->wanted),
+	printf("  wanted %llx, closing %u, supervisor sleeps %d, broken %d, deaths %llu (there must be %llu), marked %llu, "
+	       "restarts %llu, requeues %llu, in use %llu\n", (unsigned long long)atomic_load(&shared->header->wanted),
 	       atomic_load(&shared->header->closing), atomic_load(&c->supervisor_wakes_ns) == PP__NEVER, atomic_load(&c->broken),
 	       (unsigned long long)atomic_load(&c->deaths), (unsigned long long)yard->deaths,
 	       (unsigned long long)atomic_load(&c->owner_deaths), (unsigned long long)atomic_load(&c->restarts),
