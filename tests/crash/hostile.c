@@ -5,6 +5,7 @@
  * all the way from its wake to its next sleep; SIGSTOP and SIGCONT for any process at any time, the application included;
  * and an application that is killed at each of its system calls, and between them, from create to the end of shutdown.
  * In the short form each takes a bounded time, and what was tried is printed; CRASH_FULL tries everything.
+ * hostile_more.c has the rest.
  *
  * Elsewhere: closefrom and files on the freed numbers (test_descriptors.c), workers and a supervisor that stay stopped
  * (test_stopped.c), a claim of a stopped worker (test_recovery.c), forks of the application (test_fork.c), wait(2) of the
@@ -28,8 +29,8 @@
 #include "pool.h"
 
 #define POOLS_MS      8000
-#define STORM_MS      3000
-#define KILLS_MS      1400       /* of each kind of pool, for system calls, and again for instructions */
+#define STORM_MS      2000
+#define KILLS_MS      1800       /* of each kind of pool, for system calls, and again for instructions */
 #define INSTRUCTIONS  100        /* likewise */
 #define MAX_BETWEEN   2000       /* instructions after a system call */
 #define MAX_STOPS     100000
@@ -292,7 +293,7 @@ START_TEST(application_killed)
 		kill_at(flags[_i], order[tried], 0);
 	deadline = until_ms(KILLS_MS);
 	for (; between < INSTRUCTIONS && now_ms() < deadline; between++)
-		kill_at(flags[_i], 1 + rand_r(&seed) % stops, 1 + rand_r(&seed) % MAX_BETWEEN);
+		kill_at(flags[_i], 1 + rand_r(&seed) % stops, 1 + rand_r(&seed) % (1 + rand_r(&seed) % MAX_BETWEEN));
 	free(order);
 	ck_assert_int_le(leftovers_count().files, files);
 	printf("# the application killed at %d of %d stops at system calls, and at %d instructions between: nothing left\n",

@@ -223,7 +223,7 @@ START_TEST(frozen_for_long)
 {
 	const uintptr_t places[PLACES] = { (uintptr_t)pp__look, (uintptr_t)pp__slot_claim, (uintptr_t)pp__slot_run,
 	                                   (uintptr_t)pp__announce_end };
-	int64_t end = now_ms() + (hostile_is_full() ? 10000 : 2500);
+	int64_t end = now_ms() + (hostile_is_full() ? 10000 : 2000);
 	struct frozen frozen[PLACES];
 	long done = 0;
 
