@@ -76,8 +76,8 @@ work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 
 # One line of the table, in a folder of its own. Its last line of output: states, and whether it was as expected. In the
-# short form most take longer to compile than to run; a mistake is mostly found sooner when the processes take their turns
-# in the other order (without one all states are looked at in either).
+# short form most take longer to compile than to run. A mistake is mostly found sooner when the processes take their
+# turns in the other order; where there is none all states are looked at in either.
 run() { # number, expectation, model, options...
 	local number=$1 expected=$2 model=$3 flags="-O1 -DCOLLAPSE -DMEMLIM=8000" table=24 found=mutant word
 	shift 3

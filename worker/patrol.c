@@ -82,9 +82,9 @@ static void take_back_claim(struct pp__supervisor *s, uint32_t entry, uint64_t w
 
 /*
  * There is work, or the executor is closing; it seems to have nothing at hand, and its token has been there for a
- * second: it is in a task whose slot or line was overwritten, or it is stopped. Whatever it is in, no future depends on it any
- * more, so it is replaced, or ends, unless it writes a core file; once it is condemned, it starts no task between this
- * look and the signal, or is seen to have claimed one.
+ * second: it is in a task whose slot or line was overwritten, or it is stopped. Whatever it is in, no future depends on
+ * it any more, so it is replaced, or ends, unless it writes a core file; once it is condemned, it starts no task between
+ * this look and the signal, or is seen to have claimed one.
  */
 static void replace_if_deaf(struct pp__supervisor *s, uint32_t entry, int64_t now)
 {

@@ -240,7 +240,8 @@ START_TEST(frozen_for_long)
 		stepper_release(frozen[i].pid);
 		pp_executor_free(frozen[i].ex);
 	}
-	printf("# workers frozen in claim, behind it, before their wake and while searching: %ld other tasks returned\n", done);
+	printf("# workers frozen while searching, in claim, behind it and before their wake: %ld other tasks returned\n",
+	       done);
 }
 END_TEST
 

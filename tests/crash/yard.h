@@ -15,7 +15,8 @@
 #define YARD_GUARD_MS 10000      /* until something counts as hung */
 
 /* JOB_HEED runs until it is asked to end, and returns then. The ONCE kinds return when they are run again. */
-enum job_kind { JOB_RETURN, JOB_RAISE, JOB_RAISE_ONCE, JOB_HEED, JOB_SEGV, JOB_SEGV_ONCE, JOB_ABORT, JOB_EXIT, JOB_SLEEP };
+enum job_kind { JOB_RETURN, JOB_RAISE, JOB_RAISE_ONCE, JOB_HEED, JOB_SEGV, JOB_SEGV_ONCE, JOB_ABORT, JOB_EXIT,
+                JOB_SLEEP };
 struct job { enum job_kind kind; uint32_t id; uint32_t size; };
 
 /* A task of a trial, and what its slot said when the process was killed. */
