@@ -14,6 +14,9 @@
 #endif
 #define SEATS 2
 #define E 4
+#ifndef ENTRIES
+#define ENTRIES E                        /* 3: one is taken for ever, by a worker that did not die of its SIGKILL */
+#endif
 #define me _pid
 #define NO_SEAT 255
 
@@ -96,12 +99,12 @@ inline count_seated() {
 inline start(s) {
 	atomic {
 		do
-		:: i < E && used[i] -> i++
+		:: i < ENTRIES && used[i] -> i++
 		:: else -> break
 		od
 	};
 	if
-	:: i < E ->
+	:: i < ENTRIES ->
 		atomic { token[i] = false; crashed[i] = false; seat[i] = s; used[i] = true };
 		if :: s == NO_SEAT -> spare = i + 1 :: else fi
 	:: else -> at = NO_SEAT          /* no entry: the next death makes room */

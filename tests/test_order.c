@@ -226,9 +226,9 @@ static void on_step(int signal, siginfo_t *info, void *context)
 /* As if nobody had looked at it yet. */
 static void unread(pp_future *future)
 {
-	pp__box_clear(atomic_load(&future->box));
-	atomic_store(&future->box, NULL);
-	atomic_store(&future->boxing, false);
+	pp__box_clear(pp__box_of(future));
+	future->neat = false;
+	atomic_store(&future->boxed, PP__UNBOXED);
 }
 
 /* false: it was read before so many instructions. */

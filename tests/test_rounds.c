@@ -109,6 +109,45 @@ START_TEST(round_waits_for_the_busy)
 }
 END_TEST
 
+static int task_lasts(pp_task *task, const void *data, size_t size)
+{
+	(void)task;
+	(void)data;
+	(void)size;
+	usleep(2500000);
+	return 0;
+}
+
+struct patient { pp_executor *ex; int rc; };
+
+static void call_long(void *context)
+{
+	struct patient *patient = context;
+
+	patient->rc = pp_executor_run_on_workers(patient->ex, task_lasts, NULL, 0, SUPPORT_GUARD_MS);
+}
+
+/* A worker that is in it, while there are tasks to do, is not taken for one that hears nothing. */
+START_TEST(round_that_lasts)
+{
+	struct patient patient = { NULL, -1 };
+	struct sleeper sleeper;
+	struct stage stage;
+	pp_future *next;
+
+	stage_make(&stage, 0);
+	patient.ex = stage.ex;
+	sleeper_start(&sleeper, call_long, &patient);
+	next = stage_submit(&stage, "next");
+	stage_let_go(&stage);
+	support_assert_returned(next, "next", 4);
+	sleeper_join(&sleeper);
+	ck_assert_int_eq(patient.rc, 1);
+	pp_future_free(next);
+	stage_free(&stage);
+}
+END_TEST
+
 /* The first to come dies of it. */
 static int task_first_dies(pp_task *task, const void *data, size_t size)
 {
@@ -216,6 +255,7 @@ static Suite *make_suite(void)
 	tcase_add_test(rounds, round_without_workers);
 	tcase_add_test(rounds, round_counts_those_that_return);
 	tcase_add_test(rounds, round_waits_for_the_busy);
+	tcase_add_test(rounds, round_that_lasts);
 	tcase_add_test(rounds, round_that_kills_a_worker);
 	tcase_add_test(rounds, round_while_paused);
 	tcase_add_test(rounds, round_from_threads);

@@ -329,6 +329,8 @@ static void bury(struct pp__supervisor *s, uint32_t entry, const siginfo_t *info
 	waitpid(child->pid, NULL, 0);
 	if (phase == PP__LIVE && !ordered)
 		pp__count_early_death(s, entry);
+	else
+		pp__note_first_tasks(s);
 	child->pid = 0;
 	s->unreplaced++;
 	if (phase == PP__SETUP_FAILED || phase == PP__INIT_FAILED || (phase == PP__STARTING && !ordered))

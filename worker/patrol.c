@@ -86,9 +86,10 @@ static void take_back_claim(struct pp__supervisor *s, uint32_t entry, uint64_t w
 }
 
 /*
- * There is work, it seems to have none, and its token has been there for a second: it is in a task whose slot or line was
- * overwritten, or it is stopped. Whatever it is in, no future depends on it any more, so it is replaced, unless it writes
- * a core file; once it is condemned, it starts no task between this look and the signal, or is seen to have claimed one.
+ * There is work, or the executor is closing; it seems to have nothing at hand, and its token has been there for a
+ * second: it is in a task whose slot or line was overwritten, or it is stopped. Whatever it is in, no future depends on
+ * it any more, so it is replaced, or ends, unless it writes a core file; once it is condemned, it starts no task between
+ * this look and the signal, or is seen to have claimed one.
  */
 static void replace_if_deaf(struct pp__supervisor *s, uint32_t entry, int64_t now)
 {
@@ -98,7 +99,8 @@ static void replace_if_deaf(struct pp__supervisor *s, uint32_t entry, int64_t no
 	uint64_t tasks = atomic_load(&line->tasks);
 
 	if (child->killed_ns || atomic_load(&line->cur) == PP__NO_SLOT || atomic_load(&line->phase) == PP__LEAVING
-	    || !pp__sem_has_token(&line->wake) || tasks != child->last_tasks || !pp__has_work(s)) {
+	    || !pp__sem_has_token(&line->wake) || tasks != child->last_tasks
+	    || !(atomic_load(&s->shared->header->closing) || pp__has_work(s))) {
 		child->deaf_ns = 0;
 		return;
 	}
@@ -109,6 +111,16 @@ static void replace_if_deaf(struct pp__supervisor *s, uint32_t entry, int64_t no
 	atomic_store(&line->condemned, 1);
 	if (!pp__word_at_hand(s, entry, &cell))
 		pp__kill_worker(s, entry, SIGKILL);
+}
+
+/* Whoever sleeps has to hear of the closing. All were woken once, but for those whose pid in their line was overwritten;
+ * and a token may have been. */
+static void rouse_if_closing(const struct pp__supervisor *s, uint32_t entry)
+{
+	struct pp__worker *line = s->shared->workers + entry;
+
+	if (atomic_load(&s->shared->header->closing) && !pp__sem_has_token(&line->wake))
+		pp__wake_worker(s->shared, entry);
 }
 
 /* A worker that dies of a crash has handed on its seat, and has given way to everybody so that its caller hears first
@@ -151,6 +163,7 @@ static void visit(struct pp__supervisor *s, uint32_t entry, int64_t now)
 		take_back_claim(s, entry, word, cell, now);
 		child->deaf_ns = 0;
 	} else {
+		rouse_if_closing(s, entry);
 		replace_if_deaf(s, entry, now);
 	}
 	child->last_tasks = tasks;

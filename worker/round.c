@@ -26,6 +26,8 @@ void pp__round_look(struct pp__self *self)
 
 	if (pp__levels_round(levels) == pp__levels_round(self->plain_levels))
 		return;
+	/* Nothing is at hand any more: else it would be taken for one in a task that nobody waits for (patrol.c). */
+	atomic_store_explicit(&self->line->cur, PP__NO_SLOT, memory_order_release);
 	if (pp__run_hook(self, h->round_fn, h->round_offset, h->round_size) == 0)
 		atomic_store(&self->line->round_well, pp__levels_round(levels));
 	answer(self, levels);

@@ -53,6 +53,15 @@ static void close_supervisors(const struct pp__boot *boot)
 		close(boot->segment.fd);
 }
 
+/* Tasks may have overwritten it since the supervisor has made it; with some of what may stand there libc waits for ever,
+ * or ends the process. So it is made again, and only tried: without it a death is found by other ways. */
+static void take_life(struct pp__worker *line)
+{
+	pp__life_make(line);
+	if (pthread_mutex_trylock(&line->life) != 0)
+		return;
+}
+
 int pp__worker_setup(struct pp__self *self, struct pp__supervisor *supervisor)
 {
 	struct pp__worker *line = self->line;
@@ -68,7 +77,7 @@ int pp__worker_setup(struct pp__self *self, struct pp__supervisor *supervisor)
 	self->owner = pp__owner(self->entry, self->incarnation);
 	atomic_store(&line->pid, self->pid);
 	setpgid(0, 0);
-	pthread_mutex_lock(&line->life);
+	take_life(line);
 	close_supervisors(&supervisor->boot);
 	pp__pass_forget(supervisor);
 	self->pass = supervisor->boot.pass;

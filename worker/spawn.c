@@ -64,17 +64,23 @@ static uint32_t free_entry(const struct pp__supervisor *s)
 }
 
 /* A robust mutex, so that the kernel marks the end of its owner. It is made anew for each incarnation, never unlocked. */
-static void prepare_line(const struct pp__supervisor *s, uint32_t entry, int32_t seat)
+void pp__life_make(struct pp__worker *line)
 {
-	struct pp__worker *line = s->shared->workers + entry;
 	pthread_mutexattr_t attributes;
 
-	atomic_store(&line->wake.token, 0);
 	pthread_mutexattr_init(&attributes);
 	pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
 	pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
 	pthread_mutex_init(&line->life, &attributes);
 	pthread_mutexattr_destroy(&attributes);
+}
+
+static void prepare_line(const struct pp__supervisor *s, uint32_t entry, int32_t seat)
+{
+	struct pp__worker *line = s->shared->workers + entry;
+
+	atomic_store(&line->wake.token, 0);
+	pp__life_make(line);
 	atomic_store(&line->cur, PP__NO_SLOT);
 	atomic_store(&line->tasks, 0);
 	atomic_store(&line->condemned, 0);
@@ -143,7 +149,7 @@ static void back_off(struct pp__supervisor *s, int32_t n)
 }
 
 /* Each worker that has got to a task breaks the row of those that did not. */
-static void note_first_tasks(struct pp__supervisor *s)
+void pp__note_first_tasks(struct pp__supervisor *s)
 {
 	for (uint32_t i = 0; i < s->shared->header->entries; i++) {
 		struct pp__child *child = &s->children[i];
@@ -156,7 +162,7 @@ static void note_first_tasks(struct pp__supervisor *s)
 
 void pp__count_early_death(struct pp__supervisor *s, uint32_t entry)
 {
-	note_first_tasks(s);
+	pp__note_first_tasks(s);
 	if (!s->children[entry].worked && ++s->early_deaths > 1)
 		back_off(s, s->early_deaths - 1);        /* one is an accident */
 }
@@ -289,10 +295,14 @@ static unsigned demanded(const struct pp__supervisor *s)
 	return pp__has_work(s) ? busy + 1 : 0;
 }
 
+/* Where nobody leaves for idleness, a count of those that did was overwritten. */
 static unsigned wanted(const struct pp__supervisor *s)
 {
 	const struct pp__header *h = s->shared->header;
-	uint32_t n = pp__wanted_left(atomic_load(&h->wanted), atomic_load(&s->shared->control->idle_exits));
+	bool some_leave = s->boot.options.idle_timeout_ms != 0;
+	uint64_t counted = atomic_load(&h->wanted);
+	uint32_t exits = some_leave ? atomic_load(&s->shared->control->idle_exits) : pp__wanted_exits(counted);
+	uint32_t n = pp__wanted_left(counted, exits);
 	unsigned least;
 
 	if (atomic_load(&h->closing)) {
@@ -301,7 +311,7 @@ static unsigned wanted(const struct pp__supervisor *s)
 		if (!pp__ring_has_ready(s->shared))
 			return 0;
 	}
-	if (s->boot.options.idle_timeout_ms) {
+	if (some_leave) {
 		least = demanded(s);
 		n = n < least ? least : n;
 	}

@@ -82,11 +82,13 @@ int  pp__supervisor_main(const struct pp__boot *boot);
 
 /* spawn.c: starting. Starts, or promotes, as many workers as the load asks for. */
 void pp__spawn_wanted(struct pp__supervisor *s);
+void pp__life_make(struct pp__worker *line);
 void pp__count_start_failure(struct pp__supervisor *s, int error, const char *text, bool breaks_now);
 /* One could not be forked or set up: a failure that counts only while no other worker lives. */
 void pp__no_worker(struct pp__supervisor *s, int error, const char *what);
 /* A live worker died without being asked to: before its first task, that delays the next start, and that is all. */
 void pp__count_early_death(struct pp__supervisor *s, uint32_t entry);
+void pp__note_first_tasks(struct pp__supervisor *s);
 unsigned pp__seated(const struct pp__supervisor *s);
 void pp__break_pool(struct pp__supervisor *s, int error, const char *text);
 

@@ -44,9 +44,9 @@ static void dump_control(const pp_executor *ex)
 	char text[16];
 
 	process_state(ex->supervisor.pid, text, sizeof text);
-	fprintf(stderr, "# supervisor %d (%s) wakes at %lld finished %u broken %d; wanted %u closing %u initialized %u\n",
-	        (int)ex->supervisor.pid, text, (long long)c->supervisor_wakes_ns, c->finished, c->broken, h->wanted, h->closing,
-	        c->initialized);
+	fprintf(stderr, "# supervisor %d (%s) wakes at %lld finished %u broken %d; wanted %u at %u idle exits, now %u,"
+	        " closing %u initialized %u\n", (int)ex->supervisor.pid, text, (long long)c->supervisor_wakes_ns, c->finished,
+	        c->broken, (uint32_t)h->wanted, pp__wanted_exits(h->wanted), c->idle_exits, h->closing, c->initialized);
 	fprintf(stderr, "# head %llu (ring %llu) tail %llu; searching %u requeued %u sleepers %llx done %u notices %u armed %u"
 	        " spare %u\n", (unsigned long long)c->heads[1] >> 1, (unsigned long long)c->heads[1] & 1,
 	        (unsigned long long)ex->rings[PP__NORMAL].tail, c->searching, c->requeued, (unsigned long long)c->sleepers[0], c->done,

@@ -5,6 +5,7 @@
  * all the way from its wake to its next sleep; SIGSTOP and SIGCONT for any process at any time, the application included;
  * and an application that is killed at each of its system calls, and between them, from create to the end of shutdown.
  * In the short form each takes a bounded time, and what was tried is printed; CRASH_FULL tries everything.
+ * hostile_more.c has the rest.
  *
  * Elsewhere: closefrom and files on the freed numbers (test_descriptors.c), workers and a supervisor that stay stopped
  * (test_stopped.c), a claim of a stopped worker (test_recovery.c), forks of the application (test_fork.c), wait(2) of the
@@ -24,21 +25,22 @@
 #include "../stage.h"
 #include "../stepper.h"
 #include "../support_leftovers.h"
+#include "hostile.h"
 #include "pool.h"
 
 #define POOLS_MS      8000
-#define STORM_MS      3000
-#define KILLS_MS      1400       /* of each kind of pool, for system calls, and again for instructions */
+#define STORM_MS      2000
+#define KILLS_MS      1800       /* of each kind of pool, for system calls, and again for instructions */
 #define INSTRUCTIONS  100        /* likewise */
 #define MAX_BETWEEN   2000       /* instructions after a system call */
 #define MAX_STOPS     100000
 
 static unsigned seed;
 
-static bool is_full(void) { return getenv("CRASH_FULL") != NULL; }
-static int64_t until_ms(int ms) { return is_full() ? INT64_MAX : now_ms() + ms; }
+bool hostile_is_full(void) { return getenv("CRASH_FULL") != NULL; }
+static int64_t until_ms(int ms) { return hostile_is_full() ? INT64_MAX : now_ms() + ms; }
 
-static void check_echo(pp_executor *ex, const void *data, size_t size)
+void hostile_echo(pp_executor *ex, const void *data, size_t size)
 {
 	const pp_outcome *o;
 	pp_future *future;
@@ -81,7 +83,7 @@ static int app_cycles(void *count)
 	for (int i = 0; i < *(int *)count; i++) {
 		APP_CHECK(pthread_create(&maker, NULL, make_pool, (void *)&ex) == 0);
 		APP_CHECK(pthread_join(maker, NULL) == 0);
-		check_echo(ex, &i, sizeof i);
+		hostile_echo(ex, &i, sizeof i);
 		APP_CHECK(pp_executor_shutdown(ex, PP_SHUTDOWN_WAIT, SUPPORT_GUARD_MS) == 0);
 		pp_executor_free(ex);
 	}
@@ -93,7 +95,7 @@ static int app_cycles(void *count)
 
 START_TEST(many_pools)
 {
-	int count = is_full() ? 10000 : 500, step = 10, done = 0;        /* each application within the guard */
+	int count = hostile_is_full() ? 10000 : 500, step = 10, done = 0;        /* each application within the guard */
 	int64_t deadline = until_ms(POOLS_MS);
 
 	for (; done < count && now_ms() < deadline; done += step)
@@ -134,7 +136,7 @@ static bool freeze_after(int n)
 
 START_TEST(frozen_worker)
 {
-	int stride = is_full() ? 1 : 37, points = 0;
+	int stride = hostile_is_full() ? 1 : 37, points = 0;
 
 	while (freeze_after(points * stride))
 		points++;
@@ -158,7 +160,7 @@ static int app_storm(void *storm_)
 	APP_CHECK(pp_executor_create(&ex, &options) == 0);
 	app_ready();
 	while (!__atomic_load_n(storm->ends, __ATOMIC_SEQ_CST)) {
-		check_echo(ex, bytes, 1 + (size_t)rand_r(&seed) % sizeof bytes);
+		hostile_echo(ex, bytes, 1 + (size_t)rand_r(&seed) % sizeof bytes);
 		__atomic_add_fetch(storm->done, 1, __ATOMIC_SEQ_CST);
 	}
 	pp_executor_free(ex);
@@ -168,7 +170,7 @@ static int app_storm(void *storm_)
 START_TEST(stops_at_random)
 {
 	struct storm storm = { support_counters(1), support_counters(1) };
-	int64_t end = now_ms() + (is_full() ? 20 : 1) * STORM_MS;
+	int64_t end = now_ms() + (hostile_is_full() ? 20 : 1) * STORM_MS;
 	struct app app;
 	pid_t pids[16];
 	int stops = 0;
@@ -210,7 +212,7 @@ static int app_life(void *life_)
 	options.flags = life->flags;
 	gate_pass(&life->gate);
 	APP_CHECK(pp_executor_create(&ex, &options) == 0);
-	check_echo(ex, "abc", 3);
+	hostile_echo(ex, "abc", 3);
 	APP_CHECK(pp_executor_shutdown(ex, PP_SHUTDOWN_WAIT, SUPPORT_GUARD_MS) == 0);
 	pp_executor_free(ex);
 	return 0;
@@ -291,7 +293,7 @@ START_TEST(application_killed)
 		kill_at(flags[_i], order[tried], 0);
 	deadline = until_ms(KILLS_MS);
 	for (; between < INSTRUCTIONS && now_ms() < deadline; between++)
-		kill_at(flags[_i], 1 + rand_r(&seed) % stops, 1 + rand_r(&seed) % MAX_BETWEEN);
+		kill_at(flags[_i], 1 + rand_r(&seed) % stops, 1 + rand_r(&seed) % (1 + rand_r(&seed) % MAX_BETWEEN));
 	free(order);
 	ck_assert_int_le(leftovers_count().files, files);
 	printf("# the application killed at %d of %d stops at system calls, and at %d instructions between: nothing left\n",
@@ -307,7 +309,7 @@ static Suite *make_suite(void)
 	seed = getenv("CRASH_SEED") ? (unsigned)strtoul(getenv("CRASH_SEED"), NULL, 0) : (unsigned)now_ms();
 	printf("# CRASH_SEED=%u\n", seed);
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	tcase_set_timeout(tcase, is_full() ? 36000 : 120);
+	tcase_set_timeout(tcase, hostile_is_full() ? 36000 : 120);
 	if (!app_tests_can_run() || !stepper_allowed()) {
 		support_skip("all of them", "needs Check's fork mode, and ptrace");
 		return suite;
@@ -316,6 +318,7 @@ static Suite *make_suite(void)
 	tcase_add_test(tcase, frozen_worker);
 	tcase_add_test(tcase, stops_at_random);
 	tcase_add_loop_test(tcase, application_killed, 0, 3);
+	hostile_add_more(tcase);
 	return suite;
 }
 

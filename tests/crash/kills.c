@@ -34,6 +34,9 @@ static void reopen(struct yard *yard, const struct window *window)
 {
 	yard->options.flags = window->fresh && !window->start_all ? 0 : PP_START_ALL;
 	yard->options.max_tasks_per_worker = window->max_tasks;
+	yard->options.grace_ms = window->grace_ms ? window->grace_ms : PP_NONE;
+	yard->options.idle_timeout_ms = window->idle_ms;
+	yard->options.initializer = window->initializer;
 	yard_open(yard, window->seats);
 }
 
@@ -64,7 +67,8 @@ static void kill_at(struct yard *yard, const struct window *window, const struct
 		yard_death(yard, pid, entry);
 	else {
 		yard_note(yard, PP__NO_SLOT);
-		yard_expect_death(yard, window->max_tasks == 0);
+		if (!window->idle_ms)
+			yard_expect_death(yard, window->max_tasks == 0);
 	}
 	window->end(yard, window, entry);
 }

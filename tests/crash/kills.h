@@ -14,6 +14,10 @@ struct window {
 	uintptr_t stop;          /* where the window ends; 0: with the process */
 	unsigned seats;
 	enum job_kind job;
+	pp_task_options task;    /* of the first job; size 0: none */
+	int64_t  grace_ms;       /* 0: none */
+	int64_t  idle_ms;
+	pp_fn    *initializer;
 	uint32_t size;
 	unsigned jobs;           /* at the window's start */
 	uint64_t max_tasks;
@@ -21,6 +25,11 @@ struct window {
 	bool     start_all;      /* whose workers are there from the start; others always have them */
 	unsigned own, others;    /* points in the short form; UINT_MAX: all */
 };
+
+static inline const pp_task_options *window_task(const struct window *window)
+{
+	return window->task.size ? &window->task : NULL;
+}
 
 extern const struct window worker_windows[], supervisor_windows[];
 extern const unsigned worker_window_count, supervisor_window_count;

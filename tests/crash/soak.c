@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A storm: 8 workers of which one is killed every millisecond or so, 4 threads that submit payloads of 0 bytes to 4 MiB,
- * wait in every way there is, cancel and kill. Whatever was submitted ends exactly once; whatever returned has the bytes
+ * A storm: up to 8 workers, a number that changes, of which one is killed every millisecond or so; 4 threads that submit
+ * payloads of 0 bytes to 4 MiB, some with a timeout, a further attempt or another priority, wait in every way there is,
+ * cancel and kill. Whatever was submitted ends exactly once; whatever returned has the bytes
  * that follow from its argument; callbacks run once; at the end every slot and every unit of memory is free again. When
  * nothing has moved for 5 s, the main thread prints every state word and gives up.
  */
@@ -27,15 +28,15 @@
 
 struct payload { uint64_t id; uint32_t size, sum; unsigned nap_us; };    /* at the front of those that have room for it */
 
-enum count { SUBMITTED, RETURNED, CRASHED, KILLED, CANCELLED, RAISED, REFUSED, WRONG, CALLBACKS, CALLED_BACK, KILLS, BYTES,
-             COUNTS };
-static const char *const count_names[COUNTS] = { "submitted", "returned", "crashed", "killed", "cancelled",
-                                                 "raised (no room)", "refused (no room)", "wrong", "callbacks",
-                                                 "called back", "kills", "bytes returned" };
+enum count { SUBMITTED, RETURNED, CRASHED, KILLED, TIMED_OUT, CANCELLED, RAISED, REFUSED, WRONG, CALLBACKS, CALLED_BACK,
+             KILLS, RESIZES, BYTES, COUNTS };
+static const char *const count_names[COUNTS] = { "submitted", "returned", "crashed", "killed", "timed out",
+                                                 "cancelled", "raised (no room)", "refused (no room)", "wrong",
+                                                 "callbacks", "called back", "kills", "resizes", "bytes returned" };
 
 static struct { pp_executor *ex; atomic_ullong counts[COUNTS]; atomic_bool stop; uint64_t seed; } storm;
 
-struct held { pp_future *future; unsigned char *data; size_t size; };
+struct held { pp_future *future; unsigned char *data; size_t size; bool timed; };
 struct caller { pthread_t thread; uint64_t random; struct held held[WINDOW]; size_t n; };
 
 static void count(enum count which, uint64_t n)
@@ -153,6 +154,7 @@ static void judge(const pp_outcome *o, const struct held *held)
 	case PP_RETURNED: right = is_inverse(o, held); break;
 	case PP_CRASHED: right = o->signal == SIGKILL; break;
 	case PP_RAISED: right = o->code == -ENOMEM || o->code == -ENOSPC; break;
+	case PP_TIMED_OUT: right = held->timed; break;
 	default: right = o->kind == PP_KILLED || o->kind == PP_CANCELLED;
 	}
 	if (!right) {
@@ -162,18 +164,31 @@ static void judge(const pp_outcome *o, const struct held *held)
 		return;
 	}
 	count(o->kind == PP_RETURNED ? RETURNED : o->kind == PP_CRASHED ? CRASHED : o->kind == PP_KILLED ? KILLED
-	      : o->kind == PP_CANCELLED ? CANCELLED : RAISED, 1);
+	      : o->kind == PP_CANCELLED ? CANCELLED : o->kind == PP_TIMED_OUT ? TIMED_OUT : RAISED, 1);
 	count(BYTES, o->kind == PP_RETURNED ? o->size : 0);
+}
+
+static pp_task_options draw_options(uint64_t *random)
+{
+	pp_task_options options = PP_TASK_OPTIONS_INIT;
+
+	options.priority = below(random, 8) ? 0 : (int32_t)below(random, 3) - 1;
+	options.timeout_ms = below(random, 16) ? 0 : 1 + below(random, 3);
+	options.retries = below(random, 16) ? 0 : 1 + below(random, 2);
+	options.retry_delay_ms = options.retries ? below(random, 3) : 0;
+	return options;
 }
 
 static void submit_one(struct caller *caller)
 {
 	struct held *held = &caller->held[caller->n];
+	pp_task_options options = draw_options(&caller->random);
 	int rc;
 
+	held->timed = options.timeout_ms > 0;
 	held->size = draw_size(&caller->random);
 	held->data = make_data(&caller->random, held->size);
-	rc = held->data ? pp_submit(storm.ex, task_invert, held->data, held->size, &held->future) : -ENOMEM;
+	rc = held->data ? pp_submit_with(storm.ex, &options, task_invert, held->data, held->size, &held->future) : -ENOMEM;
 	if (rc < 0) {
 		count(rc == -ENOMEM || rc == -ENOSPC ? REFUSED : WRONG, 1);
 		free(held->data);
@@ -267,6 +282,8 @@ static void *killer_main(void *unused)
 			n = WORKERS;
 		if (n > 0 && kill(pids[below(&random, (uint32_t)n)], SIGKILL) == 0)
 			count(KILLS, 1);
+		if (below(&random, 64) == 0 && pp_executor_resize(storm.ex, 1 + (int)below(&random, WORKERS)) == 0)
+			count(RESIZES, 1);
 		usleep((lull ? 20 : 1) * below(&random, 2 * KILL_US));
 	}
 	return NULL;
@@ -361,7 +378,7 @@ START_TEST(storm_of_kills)
 	print_counts(now_ms() - begin);
 	ck_assert_uint_eq(storm.counts[WRONG], 0);
 	ck_assert_uint_eq(storm.counts[SUBMITTED], storm.counts[RETURNED] + storm.counts[CRASHED] + storm.counts[KILLED]
-	                                           + storm.counts[CANCELLED] + storm.counts[RAISED]);
+	                                           + storm.counts[TIMED_OUT] + storm.counts[CANCELLED] + storm.counts[RAISED]);
 	ck_assert_uint_eq(storm.counts[CALLBACKS], storm.counts[CALLED_BACK]);
 	ck_assert_uint_eq(still_in_use(), 0);
 	ck_assert_uint_gt(storm.counts[RETURNED], 0);

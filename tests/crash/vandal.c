@@ -129,7 +129,7 @@ int task_vandal(pp_task *task, const void *data, size_t size)
 
 	(void)size;
 	memcpy(&v, data, sizeof v);
-	random = v.random | 1;
+	random = (v.random + atomic_fetch_add(v.starts, 1) * UINT64_C(0x9e3779b97f4a7c15)) | 1;
 	/* Few of them leave a pool in which most goes well, many find what two do together. */
 	for (uint32_t rounds = 1 + below(&random, below(&random, 3) ? 3 : MAX_ROUNDS); rounds; rounds--) {
 		scribble(&v, &random);

@@ -12,8 +12,9 @@ extern const char *const vandal_kind_names[VANDAL_KINDS];
 
 struct vandal_hits { atomic_ulong writes[VANDAL_KINDS]; };
 
-/* Its argument. */
-struct vandal { struct pp__shared shared; struct vandal_hits *hits; uint64_t random; };
+/* Its argument. starts: how often it was started. One that made itself ready again does something else then: doing the
+ * same again and again would be an attack. */
+struct vandal { struct pp__shared shared; struct vandal_hits *hits; atomic_uint *starts; uint64_t random; };
 
 /* Writes, naps and writes again; then returns, crashes, exits or hangs. */
 int task_vandal(pp_task *task, const void *data, size_t size);

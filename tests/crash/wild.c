@@ -17,7 +17,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -30,19 +29,19 @@
 #define CALL_MS   8000           /* guards, not measures */
 #define PATIENCE_MS 100
 #define RUN_MS    90000
-#define SHORT_MS  14000
+#define SHORT_MS  10000
+#define AT_A_TIME 4              /* a run mostly waits */
 #define FULL_RUNS 10000
+#define MAX_BAD   5              /* then it is given up */
 
 enum count { RETURNED, FAILED, OVERWRITTEN, TWICE, HEALED, BROKEN, COUNTS };
 static const char *const count_names[COUNTS] = { "right", "errors", "overwritten in place", "run twice", "runs healed",
                                                  "pools broken" };
 
 /* Shared by all processes; no part of any segment. */
-struct tally {
-	atomic_ulong counts[COUNTS];
-	atomic_uint ran[INNOCENTS];
-};
+struct tally { atomic_ulong counts[COUNTS]; };
 static struct tally *tally;
+static atomic_uint *ran;         /* by the processes of one run: how often each task was started, innocents first */
 static struct vandal_hits *hits;
 static pp_executor *tested;
 
@@ -83,11 +82,28 @@ static int task_innocent(pp_task *task, const void *data, size_t size)
 	memcpy(&in, data, sizeof in);
 	if (in.number >= INNOCENTS || in.size > sizeof result || sum(in.bytes, sizeof in.bytes) != in.sum)
 		return 77;
-	atomic_fetch_add(&tally->ran[in.number], 1);
+	atomic_fetch_add(&ran[in.number], 1);
 	usleep(in.nap_us);
 	for (size_t i = 0; i < in.size; i++)
 		result[i] = result_byte(&in, i);
 	return pp_return(task, result, in.size);
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static void *shared_memory(size_t size)
+{
+	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (memory == MAP_FAILED)
+		abort();
+	return memory;
 }
 
 _Noreturn static void fail(uint64_t seed, const char *what, int number)
@@ -142,7 +158,7 @@ static void collect(pp_future **futures, const struct innocent *in, uint64_t *ra
 		if (rc < 0)
 			fail(seed, "an innocent future did not end", rc);
 		judge(o, &in[i], seed);
-		if (atomic_load(&tally->ran[i]) > 1)
+		if (atomic_load(&ran[i]) > 1)
 			atomic_fetch_add(&tally->counts[TWICE], 1);
 		pp_future_free(futures[i]);
 	}
@@ -207,15 +223,17 @@ static void run(uint64_t seed)
 	pp_executor *ex;
 	int rc, n = 0, v = 0;
 
-	memset(tally->ran, 0, sizeof tally->ran);
+	ran = shared_memory((INNOCENTS + VANDALS) * sizeof *ran);
 	options.max_workers = 3;
+	options.grace_ms = below(&random, 2) ? PP_NONE : 10;     /* a vandal that hangs is stopped at once, or in steps */
 	rc = pp_executor_create(&ex, &options);
 	if (rc < 0)
 		fail(seed, "create", rc);
 	tested = ex;
 	while (n < INNOCENTS || v < VANDALS) {
 		if (v < VANDALS && (n == INNOCENTS || below(&random, 3) == 0)) {
-			struct vandal vandal = { .shared = ex->segment.shared, .hits = hits, .random = next_random(&random) };
+			struct vandal vandal = { .shared = ex->segment.shared, .hits = hits, .starts = &ran[INNOCENTS + v],
+			                         .random = next_random(&random) };
 			rc = pp_submit(ex, task_vandal, &vandal, sizeof vandal, &vandals[v++]);
 		} else {
 			draw_innocent(&in[n], (uint32_t)n, &random);
@@ -236,37 +254,58 @@ static void run(uint64_t seed)
 	pp_executor_free(ex);
 }
 
-/* true: it ended well. */
-static bool run_apart(uint64_t seed)
+struct apart { pid_t pid; uint64_t seed; int64_t until; };
+
+static void start_apart(struct apart *apart, uint64_t seed)
 {
 	struct rlimit none = { 0, 0 };
-	struct pollfd fd = { .events = POLLIN };
-	pid_t pid = fork();
-	int status = 0;
 
-	if (pid == 0) {
+	*apart = (struct apart){ .seed = seed, .until = now_ms() + RUN_MS };
+	apart->pid = fork();
+	if (apart->pid == 0) {
 		setrlimit(RLIMIT_CORE, &none);
 		run(seed);
 		_exit(0);
 	}
-	fd.fd = (int)syscall(SYS_pidfd_open, pid, 0);
-	if (fd.fd >= 0 && poll(&fd, 1, RUN_MS) == 0) {
-		fprintf(stderr, "wild: seed %llu: hangs\n", (unsigned long long)seed);
-		kill(pid, SIGABRT);
-	}
-	close(fd.fd);
-	waitpid(pid, &status, 0);
-	if (status)
-		fprintf(stderr, "wild: seed %llu: status %#x\n", (unsigned long long)seed, (unsigned)status);
-	return status == 0;
 }
 
-static int64_t now_ms(void)
+/* true: it has ended; well or badly. */
+static bool has_ended(struct apart *apart, uint64_t *bad)
 {
-	struct timespec t;
+	int status = 0;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+	if (now_ms() > apart->until) {
+		fprintf(stderr, "wild: seed %llu: hangs\n", (unsigned long long)apart->seed);
+		kill(apart->pid, SIGABRT);
+		waitpid(apart->pid, &status, 0);
+	} else if (waitpid(apart->pid, &status, WNOHANG) == 0) {
+		return false;
+	}
+	if (status)
+		fprintf(stderr, "wild: seed %llu: status %#x\n", (unsigned long long)apart->seed, (unsigned)status);
+	*bad += status != 0;
+	apart->pid = 0;
+	return true;
+}
+
+/* Starts runs while it may, some at a time, and ends when all have. until: of the short form; else as many as runs. */
+static void run_all(uint64_t seed, uint64_t *runs, int64_t until, uint64_t *bad)
+{
+	struct apart apart[AT_A_TIME] = { { 0 } };
+	uint64_t most = *runs, busy = 0;
+
+	*runs = 0;
+	do {
+		for (int i = 0; i < AT_A_TIME; i++) {
+			if (!apart[i].pid && *bad < MAX_BAD && *runs < most && now_ms() < until) {
+				start_apart(&apart[i], seed + (*runs)++);
+				busy++;
+			}
+			if (apart[i].pid && has_ended(&apart[i], bad))
+				busy--;
+		}
+		poll(NULL, 0, 1);
+	} while (busy);
 }
 
 /* Each kind of target has to have had its share, or the runs say nothing about it. */
@@ -290,17 +329,12 @@ int main(int argc, char **argv)
 {
 	bool full = argc > 1 && strcmp(argv[1], "full") == 0, enough;
 	const char *only = getenv("CRASH_SEED");
-	uint64_t seed = only ? strtoull(only, NULL, 0) : (uint64_t)time(NULL) * 100000, runs = 0, bad = 0;
-	int64_t until = now_ms() + SHORT_MS;
+	uint64_t seed = only ? strtoull(only, NULL, 0) : (uint64_t)time(NULL) * 100000, bad = 0;
+	uint64_t runs = only ? 1 : full ? FULL_RUNS : UINT64_MAX;
 
-	tally = mmap(NULL, sizeof *tally, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	hits = mmap(NULL, sizeof *hits, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (tally == MAP_FAILED || hits == MAP_FAILED)
-		return 1;
-	while (bad < 5 && (only ? runs < 1 : full ? runs < FULL_RUNS : now_ms() < until)) {
-		bad += !run_apart(seed + runs);
-		runs++;
-	}
+	tally = shared_memory(sizeof *tally);
+	hits = shared_memory(sizeof *hits);
+	run_all(seed, &runs, only || full ? INT64_MAX : now_ms() + SHORT_MS, &bad);
 	enough = print_hits() || only;
 	printf("# innocent tasks:");
 	for (int i = 0; i < COUNTS; i++)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* An executor to kill processes of; see yard.h. What is checked of it afterwards: books.c. */
+/* An executor to kill processes of; see yard.h. Its tasks: jobs.c; what is checked of it afterwards: books.c. */
 #include "yard.h"
 #include <sched.h>
 #include <signal.h>
@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -17,10 +16,6 @@
 #include "wake.h"
 
 #define TID_MASK     0x3fffffff  /* of the lock word of a robust mutex */
-#define PATTERN_SIZE (512u * 1024u)
-
-static unsigned char *pattern;   /* what jobs return: from a place that their number says */
-static _Atomic uint32_t *runs;   /* how often each was started */
 
 void yard_prepare(int cpu)
 {
@@ -32,46 +27,7 @@ void yard_prepare(int cpu)
 	sched_setaffinity(0, sizeof set, &set);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	setrlimit(RLIMIT_CORE, &none);
-	pattern = malloc(PATTERN_SIZE);
-	runs = mmap(NULL, YARD_JOBS * sizeof *runs, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (!pattern || runs == MAP_FAILED)
-		abort();
-	for (uint32_t i = 0; i < PATTERN_SIZE; i++)
-		pattern[i] = (unsigned char)(i * 31 + (i >> 8) * 7 + (i >> 16));
-}
-
-static const unsigned char *bytes_of(const struct job *job)
-{
-	return pattern + job->id % 997;
-}
-
-static volatile uintptr_t bad_address = 16;
-
-int yard_job(pp_task *task, const void *data, size_t size)
-{
-	struct job job;
-
-	if (size != sizeof job)
-		return -1;
-	memcpy(&job, data, sizeof job);
-	atomic_fetch_add(&runs[job.id], 1);
-	switch (job.kind) {
-	case JOB_RAISE:
-		return pp_raise_data(task, 7, bytes_of(&job), job.size, "job %u", job.id);
-	case JOB_SEGV:
-		*(volatile int *)bad_address = 1;
-		break;
-	case JOB_ABORT:
-		abort();
-	case JOB_EXIT:
-		exit(3);
-	case JOB_SLEEP:
-		for (;;)
-			pause();
-	case JOB_RETURN:
-		break;
-	}
-	return pp_return(task, bytes_of(&job), job.size);
+	jobs_prepare();
 }
 
 int64_t yard_now_ms(void)
@@ -109,7 +65,8 @@ bool yard_until(bool (*condition)(void *), void *context)
 void yard_open(struct yard *yard, unsigned seats)
 {
 	yard->options.max_workers = (int)seats;
-	yard->options.grace_ms = PP_NONE;
+	if (!yard->options.grace_ms)
+		yard->options.grace_ms = PP_NONE;
 	yard->seats = seats;
 	yard->deaths = yard->marks = 0;
 	yard->spare = false;
@@ -154,11 +111,17 @@ static void want(struct part *part)
 
 struct part *yard_submit(struct yard *yard, enum job_kind kind, uint32_t size)
 {
+	return yard_submit_with(yard, NULL, kind, size);
+}
+
+struct part *yard_submit_with(struct yard *yard, const pp_task_options *options, enum job_kind kind, uint32_t size)
+{
 	struct part *part = &yard->parts[yard->count++];
 
 	*part = (struct part){ .job = { .kind = kind, .id = yard->next_job++ % YARD_JOBS, .size = size } };
-	atomic_store(&runs[part->job.id], 0);
-	if (pp_submit(yard->ex, yard_job, &part->job, sizeof part->job, &part->future) < 0)
+	part->retries = options ? options->retries : 0;
+	jobs_begin(&part->job);
+	if (pp_submit_with(yard->ex, options, yard_job, &part->job, sizeof part->job, &part->future) < 0)
 		yard_fault(yard, WRONG, "submit has failed");
 	want(part);
 	return part;
@@ -174,6 +137,7 @@ void yard_note(struct yard *yard, uint32_t entry)
 	for (unsigned i = 0; i < yard->count; i++) {
 		struct part *part = &yard->parts[i];
 		part->word = yard_word(part);
+		part->runs = yard_runs(part);
 		part->ours = entry != PP__NO_SLOT && pp__word_worker(part->word) == entry
 		             && pp__word_state(part->word) >= PP__CLAIMED;
 	}
@@ -188,7 +152,7 @@ void yard_death(struct yard *yard, pid_t pid, uint32_t entry)
 	yard_note(yard, entry);
 	yard->marks += ((pid_t)line->life.__data.__lock & TID_MASK) == pid && stepper_has_mapped(pid, line);
 	yard->deaths += phase != PP__LEAVING;
-	yard->spare |= phase == PP__LIVE || phase == PP__LEAVING;
+	yard->spare |= phase == PP__LIVE || (phase == PP__LEAVING && yard->options.max_tasks_per_worker);
 	stepper_kill(pid);
 }
 
@@ -235,62 +199,6 @@ static bool is_told(void *part_)
 	return yard_is_announced(part) && (part->deaf || pp__sem_has_token(&pp__cell_of(part->future)->wake));
 }
 
-unsigned yard_runs(const struct part *part)
-{
-	return atomic_load(&runs[part->job.id]);
-}
-
-/* The end that a job has when nobody disturbs it. */
-static int kind_of(const struct job *job)
-{
-	static const int kinds[] = { PP_RETURNED, PP_RAISED, PP_CRASHED, PP_CRASHED, PP_EXITED, PP_KILLED };
-
-	return kinds[job->kind];
-}
-
-bool yard_is_right(const struct job *job, const pp_outcome *o)
-{
-	switch (job->kind) {
-	case JOB_RETURN:
-		return o->size == job->size && memcmp(o->data, bytes_of(job), job->size) == 0;
-	case JOB_RAISE:
-		return o->code == 7 && o->size == job->size && memcmp(o->data, bytes_of(job), job->size) == 0
-		       && strncmp(o->message, "job ", 4) == 0 && strtoul(o->message + 4, NULL, 10) == job->id;
-	case JOB_SEGV:
-		return o->signal == SIGSEGV;
-	case JOB_ABORT:
-		return o->signal == SIGABRT;
-	default:
-		return o->code == 3;
-	}
-}
-
-/* Killed while it ran: failed with the cause, and run no second time. Else: as if nothing had been. */
-static void judge_part(struct yard *yard, struct part *part)
-{
-	enum pp__state state = pp__word_state(part->word);
-	bool undone = part->ours && state == PP__RUNNING;
-	unsigned n = yard_runs(part);
-	const pp_outcome *o = pp__future_outcome(part->future);
-
-	if (!o)
-		yard_fault(yard, WRONG, "no memory");
-	yard->tally->fates[state][o->kind]++;
-	if (n > 1)
-		yard_fault(yard, DUPLICATED, "job %u was run %u times", part->job.id, n);
-	if (undone && o->kind == PP_CRASHED && o->signal == SIGKILL)
-		return;
-	if (undone)
-		yard_fault(yard, WRONG, "killed while running: %s (%s)", pp_kind_name(o->kind), o->message);
-	if (o->kind != kind_of(&part->job))
-		yard_fault(yard, LOST, "state %d when killed: %s (%s)", (int)state, pp_kind_name(o->kind), o->message);
-	if (!yard_is_right(&part->job, o))
-		yard_fault(yard, WRONG, "state %d when killed: %s, %zu bytes, %s", (int)state, pp_kind_name(o->kind), o->size,
-		           o->message);
-	if (n != 1)
-		yard_fault(yard, WRONG, "returned, and was never run");
-}
-
 void yard_forget(struct yard *yard)
 {
 	for (unsigned i = 0; i < yard->count; i++)
@@ -307,7 +215,7 @@ void yard_judge(struct yard *yard)
 		if (!yard_until(is_told, &yard->parts[i]))
 			yard_fault(yard, HUNG, "the end of part %u is not announced", i);
 	for (unsigned i = 0; i < yard->count; i++)
-		judge_part(yard, &yard->parts[i]);
+		jobs_judge(yard, &yard->parts[i]);
 	yard_forget(yard);
 }
 

@@ -14,7 +14,9 @@
 #define YARD_JOBS    65536       /* counters of executions: one per task, used in turn */
 #define YARD_GUARD_MS 10000      /* until something counts as hung; CRASH_GUARD_MS overrides it */
 
-enum job_kind { JOB_RETURN, JOB_RAISE, JOB_SEGV, JOB_ABORT, JOB_EXIT, JOB_SLEEP };
+/* JOB_HEED runs until it is asked to end, and returns then. The ONCE kinds return when they are run again. */
+enum job_kind { JOB_RETURN, JOB_RAISE, JOB_RAISE_ONCE, JOB_HEED, JOB_SEGV, JOB_SEGV_ONCE, JOB_ABORT, JOB_EXIT,
+                JOB_SLEEP };
 struct job { enum job_kind kind; uint32_t id; uint32_t size; };
 
 /* A task of a trial, and what its slot said when the process was killed. */
@@ -24,6 +26,8 @@ struct part {
 	bool     deaf;           /* it had ended before anybody could ask to be told */
 	uint64_t word;
 	bool     ours;           /* the killed one owned it */
+	unsigned runs;           /* until then */
+	unsigned retries;
 };
 
 enum fault { LOST, DUPLICATED, HUNG, WRONG, FAULTS };
@@ -53,12 +57,17 @@ struct yard {
 	jmp_buf      failed;             /* to where a fault jumps: the yard is of no use any more */
 };
 
+/* jobs.c. */
+void jobs_prepare(void);                         /* the jobs' bytes and counters */
+void jobs_begin(const struct job *job);          /* it has not been run */
 int yard_job(pp_task *task, const void *data, size_t size);     /* data is a struct job */
 unsigned yard_runs(const struct part *part);     /* how often its job was started */
 bool yard_is_right(const struct job *job, const pp_outcome *outcome);
+/* Of one that has ended, after the death of a worker: a fault, unless it is what it has to be. */
+void jobs_judge(struct yard *yard, const struct part *part);
 
 int64_t yard_guard_ms(void);
-void yard_prepare(int cpu);                      /* once in the process: its CPU, the jobs' bytes and counters */
+void yard_prepare(int cpu);                      /* once in the process */
 void yard_open(struct yard *yard, unsigned seats);
 void yard_close(struct yard *yard);              /* asserts that shutdown ends and leaves no process */
 void yard_abandon(struct yard *yard);            /* kills whatever it has come to, and forgets about it */
@@ -78,6 +87,7 @@ uint32_t yard_newborn(struct yard *yard);
 
 /* Submits a task; its end is asked for by all the ways there are: a sleeper and a watcher. */
 struct part *yard_submit(struct yard *yard, enum job_kind kind, uint32_t size);
+struct part *yard_submit_with(struct yard *yard, const pp_task_options *options, enum job_kind kind, uint32_t size);
 /* Each part ends by itself, is announced by itself, and is what it has to be; then all are freed. */
 void yard_judge(struct yard *yard);
 void yard_note(struct yard *yard, uint32_t entry);       /* words of all parts, and which the entry owns */
