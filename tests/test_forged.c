@@ -86,6 +86,29 @@ START_TEST(crash_of_another_attempt)
 }
 END_TEST
 
+/* An owner that is none, and one that lives: nobody will bury it, and who waits for that waits in vain. */
+START_TEST(owner_that_is_not_dying)
+{
+	struct corpse corpse;
+	const pp_postmortem *p;
+	uint32_t entry, entries;
+	uint64_t word;
+
+	make_corpse(&corpse, PLANT_SEGV);
+	ck_assert_int_gt(support_run_for_pid(corpse.ex), 0);
+	entries = corpse.ex->segment.shared.header->entries;
+	for (entry = 0; entry < entries && !atomic_load(&corpse.ex->segment.shared.workers[entry].pid); entry++)
+		;
+	ck_assert_uint_lt(entry, entries);
+	entry = _i ? entry : entries;
+	word = atomic_load(&corpse.cell->word) & ~PP__OWNER_BITS;
+	atomic_store(&corpse.cell->word,
+	             word | pp__owner(entry, atomic_load(&corpse.ex->segment.shared.workers[entry].incarnation)));
+	ck_assert_int_eq(pp_future_postmortem(corpse.future, SUPPORT_GUARD_MS, &p), -ENODATA);
+	free_corpse(&corpse);
+}
+END_TEST
+
 /* Sizes beyond the bounds, beyond the run, and runs that are not this slot's: then there is no stack. */
 START_TEST(stack_that_is_not_there)
 {
@@ -169,6 +192,7 @@ static Suite *make_suite(void)
 	TCase *tcase = support_tcase(suite, "forged");
 
 	tcase_add_test(tcase, record_of_another_attempt);
+	tcase_add_loop_test(tcase, owner_that_is_not_dying, 0, 2);
 #if PP__REGISTERS
 	tcase_add_test(tcase, crash_of_another_attempt);
 	tcase_add_loop_test(tcase, stack_that_is_not_there, 0, 7);
