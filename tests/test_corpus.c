@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The inputs of the fuzzer once more, without it: what tests/crash/fuzz.h describes, for each file of tests/crash/corpus. A
- * rule that does not hold ends the program, and the cases that are missing then are a failure.
+ * The inputs of the fuzzer once more, without it: what tests/crash/fuzz.h describes, for each file of
+ * tests/crash/corpus. A rule that does not hold ends the program, and the cases that are missing then are a failure.
  */
 #include <dirent.h>
 #include <fcntl.h>

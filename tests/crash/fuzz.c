@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The ground on which the targets of fuzz.h stand. Executors are made once; what an input has done to them is undone after
- * it, and that all slots came back is checked there. Memory that no slot, unit or line in use has is out of bounds: it
+ * The ground on which the targets of fuzz.h stand. Executors are made once; what an input has done to them is undone
+ * after it, and that all slots came back is checked there. Memory that no slot or line in use has is out of bounds: it
  * cannot be touched at all, so that a forged index is found by the first look through it.
  */
 #include "fuzz.h"
@@ -100,16 +100,17 @@ pp_future *ground_ended(struct ground *g, const struct spec *spec, unsigned kind
 	pp_task_options o = PP_TASK_OPTIONS_INIT;
 	unsigned char argument[300] = { 0 };
 	pp_future *future = NULL;
+	size_t size;
 
 	o.name = kind & ARGUMENT_KINDS ? "named" : NULL;
 	kind %= ARGUMENT_KINDS;
+	size = kind == ARGUMENT_INLINE ? sizeof *spec : sizeof argument;
 	o.retries = kind == ARGUMENT_RETRIES ? 2 : 0;
 	memcpy(argument, spec, sizeof *spec);
 	if (kind == ARGUMENT_BLOCK)
 		future = submit_block(g, &o, spec);
 	else
-		MUST(pp_submit_with(g->ex, &o, run_spec, argument, kind == ARGUMENT_INLINE ? sizeof *spec : sizeof argument,
-		                    &future) == 0);
+		MUST(pp_submit_with(g->ex, &o, run_spec, argument, size, &future) == 0);
 	note_slot(g, future);
 	return future;
 }
@@ -167,16 +168,18 @@ static bool is_within(const void *bytes, size_t size, const void *area, uint64_t
 static bool are_own_units(const struct ground *g, const pp_future *future, uint64_t offset, size_t size, bool big)
 {
 	const struct pp__shared *shared = &g->ex->segment.shared;
+	const _Atomic uint64_t *words = shared->units + (big ? shared->header->small_count : 0);
 	uint64_t area = big ? shared->header->big_units : shared->header->small_units;
 	uint64_t unit = big ? PP__BIG_UNIT : PP__SMALL_UNIT, last = (offset - area + size - 1) / unit;
 
 	for (uint64_t i = (offset - area) / unit; i <= last; i++)
-		if ((atomic_load(shared->units + (big ? shared->header->small_count : 0) + i) & ~UINT64_C(2)) != unit_name(future))
+		if ((atomic_load(words + i) & ~UINT64_C(2)) != unit_name(future))
 			return false;
 	return true;
 }
 
-bool ground_is_own(const struct ground *g, const pp_future *future, const struct pp__box *box, const void *bytes, size_t size)
+bool ground_is_own(const struct ground *g, const pp_future *future, const struct pp__box *box, const void *bytes,
+                   size_t size)
 {
 	const struct pp__shared *shared = &g->ex->segment.shared;
 	const struct pp__header *h = shared->header;
@@ -242,7 +245,8 @@ static void make_ground(struct ground *g, uint32_t flags)
 	o.max_workers = PP_INLINE;
 	o.flags = PP_MEMFD_ONLY | flags;
 	MUST(pp_executor_create(&g->ex, &o) == 0);
-	g->ex->segment.shared.header->nonce = NONCE;     /* before there are slots: an input is to mean the same each time */
+	/* Before there are slots: an input is to mean the same each time. */
+	g->ex->segment.shared.header->nonce = NONCE;
 	pp_future_free(ground_ended(g, &spec, ARGUMENT_INLINE));
 	g->ex->supervisor = pp__identify(getpid());
 	g->ex->inlined = false;
@@ -377,8 +381,9 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static void (*const targets[])(struct feed *) = { fuzz_outcome, fuzz_map, fuzz_stacks, fuzz_pool, fuzz_units, fuzz_burial,
-	                                                  fuzz_messages, fuzz_frames };
+	static void (*const targets[])(struct feed *) = {
+		fuzz_outcome, fuzz_map, fuzz_stacks, fuzz_pool, fuzz_units, fuzz_burial, fuzz_messages, fuzz_frames
+	};
 	struct feed feed = { data, size };
 
 	targets[feed_u8(&feed) % (sizeof targets / sizeof *targets)](&feed);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Fuzzing of what the parent and the supervisor read from memory that workers can write. Each input is bytes for one of the
- * targets below: it fills cells, lines, stacks, rings or messages from them, calls what reads these, and holds what comes
- * back against what must be true whatever stands there. Nothing is forked: executors are of PP_INLINE, whose segment is that
- * of any other, and say that they are not for as long as they are read from.
+ * Fuzzing of what the parent and the supervisor read from memory that workers can write. Each input is bytes for one of
+ * the targets below: it fills cells, lines, stacks, rings or messages from them, calls what reads these, and holds what
+ * comes back against what must be true whatever stands there. Nothing is forked: executors are of PP_INLINE, whose
+ * segment is that of any other, and say that they are not for as long as they are read from.
  *
- * fuzz-functions.txt lists the functions that validate, with what each reads; the item of `make check-crash` prints how many
- * of their lines the corpus reaches.
+ * fuzz-functions.txt lists the functions that validate, with what each reads; the item of `make check-crash` prints how
+ * many of their lines the corpus reaches.
  */
 #ifndef TESTS_CRASH_FUZZ_H
 #define TESTS_CRASH_FUZZ_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A map whose chunks have run; then their words, claims and entries are forged, and its results are taken. Whatever they
- * say, each item is given exactly once.
+ * A map whose chunks have run; then their words, claims and entries are forged, and its results are taken. Whatever
+ * they say, each item is given exactly once.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -14,8 +14,8 @@
 
 #define ITEMS_MAX 24u
 
-enum { HAS_STARTED = 1, HAS_OVERFLOW = 2, HAS_CLAIM = 4, HAS_RESULT = 8, HAS_TIMES = 16, RIGHT_TAG = 32, RIGHT_RUNS = 64,
-       RIGHT_CHECK = 128 };
+enum { HAS_STARTED = 1, HAS_OVERFLOW = 2, HAS_CLAIM = 4, HAS_RESULT = 8, HAS_TIMES = 16, RIGHT_TAG = 32,
+       RIGHT_RUNS = 64, RIGHT_CHECK = 128 };
 
 struct source { uint32_t taken, count, size; };
 

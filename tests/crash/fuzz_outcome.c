@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One future: any cell, extension, progress and line of its owner. An input says which of these it brings, and which of the
- * checks in them are made right, so that what comes behind a check is reached without guessing it.
+ * One future: any cell, extension, progress and line of its owner. An input says which of these it brings, and which of
+ * the checks in them are made right, so that what comes behind a check is reached without guessing it.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -15,8 +15,8 @@
 #include "units.h"
 
 enum { HAS_CELL = 1, HAS_LINE = 2, HAS_EXTENSION = 4, HAS_BYTES = 8, HAS_PROGRESS = 16, HAS_UNITS = 32, IS_LATE = 64 };
-enum { RIGHT_WORD = 1, RIGHT_OWNER = 2, IS_BURIED = 4, RIGHT_TAGS = 8, RIGHT_RUN = 16, RIGHT_CHECK = 32, RIGHT_SIGNAL = 64,
-       RIGHT_PROGRESS = 128 };
+enum { RIGHT_WORD = 1, RIGHT_OWNER = 2, IS_BURIED = 4, RIGHT_TAGS = 8, RIGHT_RUN = 16, RIGHT_CHECK = 32,
+       RIGHT_SIGNAL = 64, RIGHT_PROGRESS = 128 };
 
 /* ------------------------------------------------------------------ reading, and what must be true of it */
 
@@ -209,7 +209,8 @@ static void forge_units(struct forgery *f, struct feed *feed)
 	for (unsigned n = feed_u8(feed) % 4; n; n--) {
 		uint32_t i = feed_u8(feed);
 		uint64_t word = feed_u64(feed);
-		atomic_store(f->shared->units + (i < 128 ? i % GROUND_SMALL : f->shared->header->small_count + i % GROUND_BIG), word);
+		i = i < 128 ? i % GROUND_SMALL : f->shared->header->small_count + i % GROUND_BIG;
+		atomic_store(f->shared->units + i, word);
 	}
 	atomic_store(&f->shared->control->units_used[0], feed_u32(feed));
 	atomic_store(&f->shared->control->units_used[1], feed_u32(feed));
@@ -273,8 +274,8 @@ void fuzz_outcome(struct feed *feed)
 	g->ex->inlined = true;
 }
 
-/* The unwinder is slow: only where the input asks for it. A program counter may be made one of ours, and the stack be where
- * the registers say. */
+/* The unwinder is slow: only where the input asks for it. A program counter may be made one of ours, and the stack be
+ * where the registers say. */
 void fuzz_frames(struct feed *feed)
 {
 #if PP__REGISTERS

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What belongs to no future alone: the stacks of completions and notices, the control area, the lines of workers, rings,
- * tallies, and the words of units.
+ * What belongs to no future alone: the stacks of completions and notices, the control area, the lines of workers,
+ * rings, tallies, and the words of units.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -56,7 +56,8 @@ static void forge_cell(struct watched *w, struct feed *feed)
 	if (how & 8)
 		atomic_store(&cell->notice_link, some_link(w, feed));
 	if (how & 16)
-		atomic_store(&cell->noticed, how & 32 ? (future->generation & PP__GENERATION_MASK) + 1 : feed_u32(feed));
+		atomic_store(&cell->noticed,
+		             how & 32 ? (future->generation & PP__GENERATION_MASK) + 1 : feed_u32(feed));
 }
 
 static void forge_stacks(struct watched *w, struct feed *feed)
@@ -325,16 +326,21 @@ static void step_units(struct ground *g, const pp_future *future, struct pp__uni
 	const struct pp__shared *shared = &g->ex->segment.shared;
 	struct pp__cell *cell = pp__cell_of(future);
 	unsigned what = feed_u8(feed);
+	uint32_t first = what & 8 ? shared->header->small_count : 0;
 	uint64_t claim = some_claim(feed), size = feed_u32(feed) % (what & 64 ? 1u << 20 : PP__SMALL_MAX);
 
 	switch (what % 7) {
 	case 0:
-		atomic_store(shared->units + (what & 8 ? shared->header->small_count : 0) + feed_u8(feed) % GROUND_BIG, feed_u64(feed));
+		first += feed_u8(feed) % GROUND_BIG;
+		atomic_store(shared->units + first, feed_u64(feed));
 		break;
 	case 1:
-		atomic_store(&shared->control->units_used[what >> 3 & 1], what & 16 ? feed_u32(feed) : feed_u8(feed) % GROUND_SMALL);
+		atomic_store(&shared->control->units_used[what >> 3 & 1],
+		             what & 16 ? feed_u32(feed) : feed_u8(feed) % GROUND_SMALL);
 		break;
-	case 2: check_claimed(shared, pp__units_claim(shared, cursor, future->slot, future->generation, size), size); break;
+	case 2:
+		check_claimed(shared, pp__units_claim(shared, cursor, future->slot, future->generation, size), size);
+		break;
 	case 3: pp__units_release(shared, future->slot, future->generation, claim); break;
 	case 4:
 		if (pp__units_are_owned(shared, future->slot, future->generation, claim, size))

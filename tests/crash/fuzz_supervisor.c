@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The supervisor's half, in this process: workers that are none, of pids that no process can have, so that no signal goes
- * anywhere; their lines and slots forged; then it looks at them, or hears that one has died. waitid and fork are wrapped:
- * the one says who has died, the other that there is no memory for another process.
+ * The supervisor's half, in this process: workers that are none, of pids that no process can have, so that no signal
+ * goes anywhere; their lines and slots forged; then it looks at them, or hears that one has died. waitid and fork are
+ * wrapped: the one says who has died, the other that no process can be made.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -129,7 +129,8 @@ static void forge_line(struct scene *scene, struct feed *feed)
 	feed_bytes(feed, bytes, sizeof bytes);
 	memcpy((char *)line + at, bytes, n < sizeof *line - at ? n : sizeof *line - at);
 	if (how & 32)
-		atomic_store(&line->stack.claim, ground_name_units(scene->ground, future, atomic_load(&line->stack.claim)));
+		atomic_store(&line->stack.claim,
+		             ground_name_units(scene->ground, future, atomic_load(&line->stack.claim)));
 	if (how & 64)
 		line->stack.size %= PP__STACK_MAX + 1;
 	if (how & 128)
@@ -257,8 +258,8 @@ static void send_some(int to, const int *files, struct feed *feed)
 	if (count) {
 		header.msg_control = &control;
 		header.msg_controllen = CMSG_SPACE(count * sizeof(int));
-		*CMSG_FIRSTHDR(&header) = (struct cmsghdr){ .cmsg_len = CMSG_LEN(count * sizeof(int)), .cmsg_level = SOL_SOCKET,
-		                                            .cmsg_type = SCM_RIGHTS };
+		*CMSG_FIRSTHDR(&header) = (struct cmsghdr){ .cmsg_len = CMSG_LEN(count * sizeof(int)),
+		                                            .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS };
 		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&header)), files + (how >> 7 & 1), count * sizeof(int));
 	}
 	sendmsg(to, &header, MSG_DONTWAIT | MSG_NOSIGNAL);
