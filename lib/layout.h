@@ -265,7 +265,7 @@ struct pp__header {
 	_Atomic uint32_t  fd_requests;           /* raised by the parent */
 	_Atomic uint32_t  submit_cpu;            /* where the last submit ran, plus one */
 	_Atomic uint32_t  timed_requests;        /* raised when a deadline may be the earliest */
-	_Atomic uint32_t  slots;                 /* that exist */
+	_Atomic uint32_t  slots;                 /* that exist; beyond them cells have no memory: do not touch */
 	int64_t           grace_ns;              /* from the flag to SIGTERM, and from there to SIGKILL; 0: SIGKILL at once */
 	uint64_t          usages;                /* offset of the area: one per slot; it has memory with PP_ACCOUNTING only */
 	pp_fn            *round_fn;              /* pp_executor_run_on_workers */

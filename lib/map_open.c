@@ -187,12 +187,13 @@ static void say_verdict(pp_map *map, int verdict)
 static bool read_entry(const struct pp__batch *batch, uint32_t i, struct pp__chunk_entry *entry)
 {
 	const struct pp__chunk_entry *shared = (const void *)batch->room;
-	const volatile struct pp__chunk_entry *v = shared + i;
+	const volatile struct pp__chunk_entry *v;
 	const struct pp__header *h = batch->future->executor->segment.shared.header;
 	uint32_t check;
 
 	if (!shared)
 		return false;
+	v = shared + i;
 	check = atomic_load_explicit(&shared[i].check, memory_order_acquire);
 	entry->place = v->place;
 	entry->sum = v->sum;
@@ -227,12 +228,14 @@ static int say_item(pp_map *map, struct pp__batch *batch, const pp_outcome *chun
 	struct pp__box *box = &map->box;
 	uint64_t chunk_end = (uint64_t)batch->future->submit_ns + chunk->queued_ns + chunk->running_ns;
 	struct pp__chunk_entry entry = { .place = 0 };
+	const unsigned char *bytes;
 
 	if (read_entry(batch, batch->given, &entry)) {
-		if (pp__box_read_verified(map->executor, box, entry.code, locate(batch, &entry), entry.size,
-		                          entry.sum) < 0)
+		bytes = locate(batch, &entry);
+		if (pp__box_read_verified(map->executor, box, entry.code, bytes, entry.size, entry.sum) < 0)
 			return -ENOMEM;
-		map->item_bytes = blend(map->item_bytes, entry.size + 1);
+		if (bytes)       /* else its size is none, and what is reckoned from it would be beyond all bounds */
+			map->item_bytes = blend(map->item_bytes, entry.size + 1);
 	} else if (chunk->kind == PP_RETURNED || chunk->kind == PP_RAISED) {
 		entry.end_ns = chunk_end;
 		pp__box_read(box, 0, NULL, 0);

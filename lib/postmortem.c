@@ -28,11 +28,10 @@ void pp__postmortem_free(struct pp__postmortem *postmortem)
 	free(postmortem);
 }
 
+/* Or has nothing to do with the slot, as where its word was forged: then there will be no record either. */
 static bool owner_is_buried(const pp_future *future, uint64_t word)
 {
-	const struct pp__worker *line = future->executor->segment.shared.workers + pp__word_worker(word);
-
-	return (atomic_load(&line->incarnation) & PP__INCARNATION_MASK) != pp__word_incarnation(word);
+	return pp__owner_has_left(future->executor, future->slot, word);
 }
 
 /* Nobody buries any more: the supervisor has ended. Asked before the last look, so that this finds what it did before. */

@@ -75,7 +75,7 @@ uint64_t pp__ring_waiting(const struct pp__ring_writer *writer, const struct pp_
 
 static bool is_ready(const struct pp__shared *shared, uint32_t slot)
 {
-	return slot < shared->header->max_slots
+	return slot < atomic_load(&shared->header->slots)
 	       && pp__word_state(atomic_load(&shared->cells[slot].word)) == PP__READY;
 }
 

@@ -78,7 +78,7 @@ bool pp__worker_is_busy(const struct pp__shared *shared, uint32_t entry)
 	uint32_t slot = atomic_load(&shared->workers[entry].cur);
 	uint64_t word;
 
-	if (slot >= shared->header->max_slots)
+	if (slot >= atomic_load(&shared->header->slots))
 		return false;
 	word = pp__slot_look(shared->cells + slot);
 	return pp__word_state(word) >= PP__CLAIMED && !pp__state_is_end(pp__word_state(word))

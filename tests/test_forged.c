@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include "backtrace.h"
+#include "chunk.h"
+#include "map.h"
 #include "plant.h"
 #include "pool.h"
 #include "support.h"
@@ -83,6 +85,80 @@ START_TEST(crash_of_another_attempt)
 	ck_assert_ptr_null(support_outcome(corpse.future)->registers);
 	ck_assert_uint_eq(postmortem_of(&corpse)->frame_count, 0);
 	free_corpse(&corpse);
+}
+END_TEST
+
+/* An owner that is none, and one that lives: nobody will bury it, and who waits for that waits in vain. */
+START_TEST(owner_that_is_not_dying)
+{
+	struct corpse corpse;
+	const pp_postmortem *p;
+	uint32_t entry, entries;
+	uint64_t word;
+
+	make_corpse(&corpse, PLANT_SEGV);
+	ck_assert_int_gt(support_run_for_pid(corpse.ex), 0);
+	entries = corpse.ex->segment.shared.header->entries;
+	for (entry = 0; entry < entries && !atomic_load(&corpse.ex->segment.shared.workers[entry].pid); entry++)
+		;
+	ck_assert_uint_lt(entry, entries);
+	entry = _i ? entry : entries;
+	word = atomic_load(&corpse.cell->word) & ~PP__OWNER_BITS;
+	atomic_store(&corpse.cell->word,
+	             word | pp__owner(entry, atomic_load(&corpse.ex->segment.shared.workers[entry].incarnation)));
+	ck_assert_int_eq(pp_future_postmortem(corpse.future, SUPPORT_GUARD_MS, &p), -ENODATA);
+	free_corpse(&corpse);
+}
+END_TEST
+
+static int next_number(const void **data, size_t *size, void *number_)
+{
+	int *number = number_;
+
+	++*number;
+	*data = number;
+	*size = sizeof *number;
+	return *number <= 20000;
+}
+
+/* The first item of a chunk is said to have a result of this size, and to be the only one that was started. */
+static void forge_size(pp_executor *ex, const pp_future *future, uint64_t size)
+{
+	const struct pp__shared *shared = &ex->segment.shared;
+	struct pp__chunk_entry *entry = (void *)(shared->base + pp__units_offset(shared->header,
+	                                         atomic_load(&shared->cells[future->slot].claim)));
+
+	entry->size = size;
+	atomic_store(&entry->check, pp__chunk_check(shared->header, future->slot, future->generation, 0, entry));
+	pp__chunk_reset(shared, future->slot, future->generation);
+	pp__chunk_start(shared, future->slot, future->generation, 0);
+}
+
+/* How many items go into a chunk follows from the size of results: one that cannot be must not count. With this one the
+ * divisor would be 0. */
+START_TEST(item_of_any_size)
+{
+	pp_options o = support_options(1);
+	pp_executor *ex;
+	const pp_outcome *outcome;
+	uint64_t index;
+	int number = 0, forged = 0, n = 0;
+	pp_map *map;
+
+	o.max_workers = PP_INLINE;
+	ex = support_create(&o);
+	ck_assert_int_eq(pp_map_create(ex, NULL, task_echo, next_number, &number, &map), 0);
+	while (pp_map_next(map, &index, &outcome) == 1) {
+		n++;
+		forged += outcome->kind == PP_RAISED && outcome->code == -EBADMSG;
+		for (const struct pp__batch *b = forged ? NULL : map->head; b; b = b->next)
+			if (b->future->chunk && !b->opened)
+				forge_size(ex, b->future, (UINT64_C(1) << 63) - 33);
+	}
+	ck_assert_int_eq(n, 20000);
+	ck_assert_int_gt(forged, 0);
+	pp_map_free(map);
+	pp_executor_free(ex);
 }
 END_TEST
 
@@ -169,6 +245,8 @@ static Suite *make_suite(void)
 	TCase *tcase = support_tcase(suite, "forged");
 
 	tcase_add_test(tcase, record_of_another_attempt);
+	tcase_add_loop_test(tcase, owner_that_is_not_dying, 0, 2);
+	tcase_add_test(tcase, item_of_any_size);
 #if PP__REGISTERS
 	tcase_add_test(tcase, crash_of_another_attempt);
 	tcase_add_loop_test(tcase, stack_that_is_not_there, 0, 7);

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 #include "pool.h"
 #include "stage.h"
@@ -379,6 +380,24 @@ START_TEST(slot_used_again_is_another)
 }
 END_TEST
 
+/* What is no slot yet has no memory: on a full file system a look at it would be a SIGBUS. */
+START_TEST(no_look_beyond_the_slots)
+{
+	struct forgery f;
+	pp_executor *ex = forgery_begin(&f, 1);
+	pp_future *future = support_submit(ex, task_nothing, NULL, 0);
+	struct pp__cell *beyond = f.shared.cells + atomic_load(&f.shared.header->slots);
+
+	support_assert_kind(future, PP_RETURNED);
+	ck_assert_int_eq(mprotect(beyond, PP__PAGE, PROT_NONE), 0);
+	atomic_store(&f.shared.workers[1].cur, atomic_load(&f.shared.header->slots));
+	ck_assert(!pp__worker_is_busy(&f.shared, 1));
+	ck_assert_int_eq(mprotect(beyond, PP__PAGE, PROT_READ | PROT_WRITE), 0);
+	pp_future_free(future);
+	forgery_end(&f, ex);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("heal");
@@ -394,6 +413,7 @@ static Suite *make_suite(void)
 	tcase_add_test(heal, kill_of_garbled_word);
 	tcase_add_test(heal, mutex_garbled_supervisor_lives);
 	tcase_add_test(heal, slot_used_again_is_another);
+	tcase_add_test(heal, no_look_beyond_the_slots);
 	return suite;
 }
 

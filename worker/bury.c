@@ -95,7 +95,7 @@ bool pp__holds_ready(const struct pp__supervisor *s, const _Atomic uint32_t *hol
 {
 	uint32_t held = atomic_load(holder);
 
-	return held && held <= s->shared->header->max_slots
+	return held && held <= atomic_load(&s->shared->header->slots)
 	       && pp__word_state(pp__slot_look(s->shared->cells + held - 1)) == PP__READY;
 }
 
@@ -239,7 +239,7 @@ static void settle(struct pp__supervisor *s, uint32_t entry, const siginfo_t *in
 	uint32_t slot = atomic_load(&line->cur);
 	struct pp__cell *cell;
 
-	if (slot >= s->shared->header->max_slots)
+	if (slot >= atomic_load(&s->shared->header->slots))
 		return;
 	cell = s->shared->cells + slot;
 	word = pp__slot_look(cell);

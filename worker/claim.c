@@ -23,7 +23,7 @@ static uint64_t claim_held(struct pp__self *self, _Atomic uint32_t *holder, uint
 	uint32_t held = atomic_load(holder);
 	uint64_t word;
 
-	if (!held || held > self->shared->header->max_slots)
+	if (!held || held > atomic_load(&self->shared->header->slots))
 		return 0;
 	*slot = held - 1;
 	word = claim(self, *slot);

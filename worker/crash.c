@@ -44,7 +44,7 @@ static void settle(struct pp__self *self, int signal, int code, const siginfo_t 
 	struct pp__cell *cell;
 	uint64_t word;
 
-	if (slot >= shared->header->max_slots)
+	if (slot >= atomic_load(&shared->header->slots))
 		return;
 	cell = shared->cells + slot;
 	word = pp__slot_look(cell);

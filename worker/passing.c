@@ -71,7 +71,7 @@ static struct pp__held *new_held(struct pp__supervisor *s)
 /* n: how many came, or why they did not. Without memory nothing is known of them, and their worker is told so. */
 static void keep(struct pp__supervisor *s, const struct pp__pass_message *message, const int *fds, int n)
 {
-	struct pp__held *held = message->slot < s->shared->header->max_slots ? new_held(s) : NULL;
+	struct pp__held *held = message->slot < atomic_load(&s->shared->header->slots) ? new_held(s) : NULL;
 
 	if (!held) {
 		close_all(fds, n > 0 ? (uint32_t)n : 0);

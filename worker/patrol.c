@@ -19,7 +19,7 @@ uint64_t pp__word_at_hand(const struct pp__supervisor *s, uint32_t entry, struct
 	uint64_t owner = pp__owner(entry, s->incarnations[entry]), word;
 	uint32_t slot = atomic_load(&line->cur);
 
-	if (slot >= s->shared->header->max_slots)
+	if (slot >= atomic_load(&s->shared->header->slots))
 		return 0;
 	*cell = s->shared->cells + slot;
 	word = pp__slot_look(*cell);

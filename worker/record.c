@@ -92,7 +92,7 @@ void pp__record_death(struct pp__supervisor *s, uint32_t entry)
 	unsigned char *place;
 	int rc;
 
-	if (slot >= s->shared->header->max_slots)
+	if (slot >= atomic_load(&s->shared->header->slots))
 		return;
 	word = pp__slot_look(s->shared->cells + slot);
 	if (!pp__state_is_death(pp__word_state(word)) || !pp__word_is_owned_by(word, owner))

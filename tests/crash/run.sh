@@ -18,6 +18,7 @@ mutants         80
 schedules       15
 model           25
 wild            25
+fuzz            20
 calls           15
 storm           10
 lockout          5
@@ -56,6 +57,23 @@ item_wild() {
 	need libprocpool-door.la || return
 	[ "$1" = full ] || flags+=("CFLAGS=${MUTANT_CFLAGS:-} -O0")
 	need tests/crash/wild "${flags[@]}" && "$build/tests/crash/wild" "$1"
+}
+
+# By clang, whatever the compiler of the rest is: libFuzzer is its own.
+item_fuzz() {
+	local cc=${FUZZ_CC:-clang} tool
+	if ! echo 'int LLVMFuzzerTestOneInput(const char *d, long n) { return d && n < 0; }' \
+		| $cc -fsanitize=fuzzer,address,undefined -fprofile-instr-generate -x c -o /dev/null - >/dev/null 2>&1; then
+		echo "needs clang with libFuzzer (Debian: clang)"
+		return 77
+	fi
+	for tool in llvm-profdata llvm-cov; do
+		command -v "$("$cc" -print-prog-name=$tool)" >/dev/null && continue
+		echo "needs $tool of the same version as $cc (Debian: llvm)"
+		return 77
+	done
+	need CC="$cc" CFLAGS='-g -O1' tests/crash/fuzz &&
+		FUZZ_CC=$cc TOP_SRCDIR=$src TOP_BUILDDIR=$build bash "$src/tests/crash/fuzz.sh" "$1"
 }
 
 item_model() { bash "$src/model/check.sh" "$1"; }
