@@ -323,8 +323,9 @@ static void renew_slots(struct ground *g)
 	atomic_store(&ex->freed, 0);
 	for (uint32_t i = 0; i < GROUND_SLOTS; i++) {
 		pp_future *future = pp__future_at(ex, i);
-		MUST(!future->in_use && !future->box && !future->watchers);
+		MUST(!future->in_use && !pp__is_boxed(future) && !pp__extra_of(future)->watchers);
 		future->generation = 0;
+		future->neat = false;
 		future->next_free = i + 2;
 		memset(pp__cell_of(future), 0, sizeof(struct pp__cell));
 		atomic_store(&pp__cell_of(future)->word, future->check);

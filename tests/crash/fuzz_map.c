@@ -142,7 +142,7 @@ static void check_place(const struct ground *g, const pp_map *map, const pp_outc
 	const pp_future *future = map->current ? map->current->future : NULL;
 
 	MUST(!future || ground_is_own(g, future, &map->box, o->data, o->size)
-	     || ground_is_own(g, future, atomic_load(&future->box), o->data, o->size));
+	     || ground_is_own(g, future, pp__box_of(future), o->data, o->size));
 }
 
 static void take_all(struct ground *g, pp_map *map, uint32_t count, struct feed *feed)

@@ -50,10 +50,9 @@ static struct pp__box read_anew(pp_future *future)
 {
 	struct pp__box before = { .owned = NULL };
 
-	if (atomic_load(&future->box))
-		before = *atomic_load(&future->box);
-	atomic_store(&future->box, NULL);
-	atomic_store(&future->boxing, false);
+	if (pp__is_boxed(future))
+		before = *pp__box_of(future);
+	atomic_store(&future->boxed, PP__UNBOXED);
 	MUST(pp__future_outcome(future));
 	return before;
 }
@@ -66,7 +65,7 @@ static void look_again(pp_future *future)
 
 	pp__box_clear(&first);
 	second = read_anew(future);
-	o = &atomic_load(&future->box)->outcome;
+	o = &pp__box_of(future)->outcome;
 	MUST(o->kind == p->kind && o->size == p->size && o->code == p->code && o->signal == p->signal);
 	MUST(o->worker == p->worker && o->attempt == p->attempt && strcmp(o->message, p->message) == 0);
 	pp__box_clear(&second);
@@ -111,7 +110,7 @@ void ground_read(struct ground *g, pp_future *future)
 	if (!o)
 		return;
 	ground_check_outcome(g, o);
-	MUST(ground_is_own(g, future, atomic_load(&future->box), o->data, o->size));
+	MUST(ground_is_own(g, future, pp__box_of(future), o->data, o->size));
 	look_again(future);
 	MUST(pp_future_exception(future, 0, &o) == 0 && pp_future_result(future, 0, &o) == 0);
 	read_block(g, future, o);
@@ -176,7 +175,7 @@ static unsigned char *bytes_of(const struct forgery *f, uint64_t size)
 	if (size <= PP__EXTENSION)
 		return f->extension;
 	if (pp__claim_is_argument(claim))
-		return f->future->block && offset <= desc->size && size <= desc->size - offset
+		return pp__extra_of(f->future)->block && offset <= desc->size && size <= desc->size - offset
 		       ? (unsigned char *)f->shared->base + desc->offset + offset : NULL;
 	return pp__units_are_owned(f->shared, f->future->slot, f->future->generation, claim, size)
 	       ? (unsigned char *)f->shared->base + pp__units_offset(f->shared->header, claim) : NULL;
