@@ -21,6 +21,7 @@
 #include "slot.h"
 #include "spin.h"
 #include "sysdep.h"
+#include "units.h"
 
 #define PP__SLAB       4096u            /* slots are added by so many */
 #define PP__SLICE_NS    INT64_C(50000000)/* no wait trusts a wake for longer */
@@ -160,7 +161,7 @@ struct pp_executor {
 	_Atomic bool        holds_room;  /* something on that stack, or in limbo, has room to give back */
 	bool                unpassed;    /* a block went while slots were harvested: another may be free now */
 	uint64_t            taken;       /* slots taken from the free list and not put back, and blocks; submit_lock */
-	_Atomic uint64_t    released;    /* bytes of results since units were last looked through */
+	struct pp__unit_books results;
 	struct pp__spin     spin;
 	_Atomic int64_t     looked_ns;   /* when the supervisor was last looked at, */
 	_Atomic int64_t     offered_ns;  /* and when whoever seems idle was last woken */

@@ -232,7 +232,7 @@ static uint64_t random_size(void)
 /* Random claims and releases: no two overlap, each is where the books say, and in the end all is free. */
 START_TEST(units_against_model)
 {
-	struct pp__unit_cursor cursor = { 0, 0 };
+	struct pp__unit_cursor cursor = { .last = { 0 } };
 	struct place places[PLACES] = { { 0 } };
 
 	make_segment(PP__BACKING_MEMFD);
