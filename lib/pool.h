@@ -123,7 +123,7 @@ struct pp_executor {
 	_Atomic uint32_t    most_workers;/* that it ever was: bounds the indices in outcomes */
 	uint32_t            flags;
 	uint64_t            max_pending;
-	uint64_t            max_bytes;
+	uint64_t            max_bytes, init_bytes;       /* the initializer's data does not count */
 	int64_t             timeout_ms, deadline_ms;     /* of tasks that do not say; 0: none */
 	bool                has_times;                   /* one is not 0 */
 	_Atomic uint32_t    room_waiters;        /* threads that wait for some of them */
