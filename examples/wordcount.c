@@ -2,9 +2,10 @@
 /*
  * Counts the words of text files in worker processes, and tells which are the most frequent.
  *
- * The files are read once, one behind the other, into a shared block. Each task gets a piece of it without a copy, cut
- * between words, and returns its counts in place: a word is where it stands in the piece, so no text is copied
- * on the way back either. The parent adds them up as they come.
+ * The files are read once, one behind the other, into memory that the workers will share, before there are any. A map
+ * takes it in pieces, cut between words: an item is where a piece stands, so no text is copied on the way to a task. A
+ * task returns its counts in place, and a word is where it stands in the text, so none is copied on the way back either.
+ * The parent adds them up as they come.
  *
  * A word is a run of letters (ASCII, upper case as lower case) and of bytes above 127.
  *
@@ -18,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -37,9 +39,14 @@ struct table {
 
 /* What a task returns: an array of these. */
 struct tally {
-	uint64_t offset;                 /* in the piece */
+	uint64_t offset;                 /* in the text */
 	uint64_t length;
 	uint64_t count;
+};
+
+/* What a task is given. */
+struct piece {
+	uint64_t offset, size;
 };
 
 struct file {
@@ -145,7 +152,10 @@ static int count_words(struct table *table, const unsigned char *bytes, size_t s
 	return rc;
 }
 
-static void return_table(pp_task *task, const struct table *table, const unsigned char *bytes)
+/* Set before there are workers, so each of them has it. */
+static const unsigned char *shared_text;
+
+static void return_table(pp_task *task, const struct table *table)
 {
 	struct tally *tally = pp_return_alloc(task, table->n * sizeof *tally);
 
@@ -153,19 +163,22 @@ static void return_table(pp_task *task, const struct table *table, const unsigne
 		const struct word *word = &table->words[i];
 
 		if (word->text)
-			*tally++ = (struct tally){ (uint64_t)(word->text - bytes), word->length, word->count };
+			*tally++ = (struct tally){ (uint64_t)(word->text - shared_text), word->length, word->count };
 	}
 }
 
 static int count_piece(pp_task *task, const void *data, size_t size)
 {
 	struct table table = { .n = 0 };
-	int rc = count_words(&table, data, size);
+	struct piece piece = { 0, 0 };
+	int rc;
 
+	memcpy(&piece, data, size < sizeof piece ? size : sizeof piece);
+	rc = count_words(&table, shared_text + piece.offset, piece.size);
 	if (rc < 0)
 		pp_raise(task, rc, "%s", pp_strerror(rc));
 	else
-		return_table(task, &table, data);
+		return_table(task, &table);
 	free(table.words);
 	return rc;
 }
@@ -182,80 +195,66 @@ static size_t piece_end(const struct text *text, size_t start, size_t piece)
 	return end;
 }
 
-static int submit_pieces(pp_executor *executor, pp_block *block, const struct text *text, size_t piece,
-                         pp_future **futures, size_t *n)
-{
-	int rc = 0;
+struct pieces {
+	const struct text *text;
+	size_t             least, start;
+	struct piece       now;
+};
 
-	for (size_t start = 0, end; rc == 0 && start < text->size; start = end) {
-		end = piece_end(text, start, piece);
-		rc = pp_submit_block(executor, NULL, count_piece, block, start, end - start, &futures[*n]);
-		if (rc < 0)
-			break;
-		pp_future_set_context(futures[(*n)++], &text->bytes[start]);
-	}
-	return rc;
+static int next_piece(const void **data, size_t *size, void *pieces_)
+{
+	struct pieces *pieces = pieces_;
+	size_t end;
+
+	if (pieces->start == pieces->text->size)
+		return 0;
+	end = piece_end(pieces->text, pieces->start, pieces->least);
+	pieces->now = (struct piece){ pieces->start, end - pieces->start };
+	pieces->start = end;
+	*data = &pieces->now;
+	*size = sizeof pieces->now;
+	return 1;
 }
 
 /* The words of a worker that has gone wild may be anywhere: only those within the text count. */
-static int add_outcome(struct table *table, const struct text *text, const pp_future *future, const pp_outcome *outcome)
+static int add_tallies(struct table *table, const struct text *text, const pp_outcome *outcome)
 {
-	const unsigned char *piece = pp_future_context(future);
 	const struct tally *tally = outcome->data;
-	size_t size = (size_t)(text->bytes + text->size - piece);
 	int rc = 0;
 
 	for (size_t n = outcome->size / sizeof *tally; rc == 0 && n > 0; n--, tally++) {
-		if (tally->offset >= size || tally->length > size - tally->offset)
+		if (tally->offset >= text->size || tally->length > text->size - tally->offset)
 			return -EBADMSG;
-		rc = add(table, piece + tally->offset, tally->length, tally->count);
+		rc = add(table, text->bytes + tally->offset, tally->length, tally->count);
 	}
 	return rc;
 }
 
-static int add_future(struct table *table, const struct text *text, pp_future *future)
+static int add_outcome(struct table *table, const struct text *text, const pp_outcome *outcome)
 {
-	const pp_outcome *outcome;
 	char line[512];
-	int rc = pp_future_result(future, PP_FOREVER, &outcome);
 
-	if (rc < 0)
-		return rc;
 	if (outcome->kind == PP_RETURNED)
-		return add_outcome(table, text, future, outcome);
+		return add_tallies(table, text, outcome);
 	pp_outcome_describe(outcome, line, sizeof line);
 	fprintf(stderr, "wordcount: %s\n", line);
 	return 1;
 }
 
-static int add_as_completed(struct table *table, const struct text *text, pp_future *const *futures, size_t n)
+static int count_parallel(pp_executor *executor, const struct text *text, size_t least, struct table *table)
 {
-	pp_walk *walk;
-	pp_future *future;
-	int rc = pp_as_completed(futures, n, PP_FOREVER, &walk);
+	pp_map_options options = PP_MAP_OPTIONS_INIT;
+	struct pieces pieces = { .text = text, .least = least };
+	const pp_outcome *outcome;
+	pp_map *map;
+	int rc, more = 0;
 
-	while (rc == 0 && (rc = pp_walk_next(walk, &future)) > 0)
-		rc = add_future(table, text, future);
-	pp_walk_free(walk);
-	return rc;
-}
-
-static int count_parallel(pp_executor *executor, pp_block *block, const struct text *text, size_t piece,
-                          struct table *table)
-{
-	pp_future **futures = calloc(text->size / piece + 1, sizeof(pp_future *));
-	size_t n = 0;
-	int rc;
-
-	if (!futures)
-		return -ENOMEM;
-	rc = submit_pieces(executor, block, text, piece, futures, &n);
-	if (rc == 0)
-		rc = add_as_completed(table, text, futures, n);
-	for (size_t i = 0; i < n; i++)
-		pp_future_free(futures[i]);
-	free(futures);
-	return rc;
+	options.unordered = 1;
+	rc = pp_map_create(executor, &options, count_piece, next_piece, &pieces, &map);
+	while (rc == 0 && (more = pp_map_next(map, NULL, &outcome)) > 0)
+		rc = add_outcome(table, text, outcome);
+	pp_map_free(map);
+	return rc ? rc : more;
 }
 
 /* ------------------------------------------------------------------ files to text */
@@ -427,36 +426,42 @@ static int run_serial(const struct settings *settings, struct text *text)
 	return rc;
 }
 
-static int run_block(const struct settings *settings, struct text *text, pp_executor *executor, pp_block *block)
-{
-	struct table table = { .n = 0 };
-	int rc = read_files(text, pp_block_data(block));
-	double start = now();
-
-	if (rc == 0)
-		rc = count_parallel(executor, block, text, settings->piece, &table);
-	if (rc == 0)
-		rc = report(&table, text, settings->top, now() - start);
-	free(table.words);
-	return rc;
-}
-
 /* The workers are started first, so that the figure is about counting. */
-static int run_parallel(const struct settings *settings, struct text *text)
+static int run_workers(const struct settings *settings, const struct text *text)
 {
 	pp_options options = PP_OPTIONS_INIT;
+	struct table table = { .n = 0 };
 	pp_executor *executor;
-	pp_block *block = NULL;
+	double start;
 	int rc;
 
 	options.flags = PP_START_ALL;
 	rc = pp_executor_create(&executor, &options);
+	start = now();
 	if (rc == 0)
-		rc = pp_block_create(executor, text->size, 0, &block);
+		rc = count_parallel(executor, text, settings->piece, &table);
 	if (rc == 0)
-		rc = run_block(settings, text, executor, block);
-	pp_block_free(block);
+		rc = report(&table, text, settings->top, now() - start);
+	free(table.words);
 	pp_executor_free(executor);
+	return rc;
+}
+
+/* From here on nobody may write there: a task that does crashes alone. */
+static int run_parallel(const struct settings *settings, struct text *text)
+{
+	void *bytes = mmap(NULL, text->size + 1, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int rc;
+
+	if (bytes == MAP_FAILED)
+		return -errno;
+	rc = read_files(text, bytes);
+	shared_text = bytes;
+	if (rc == 0 && mprotect(bytes, text->size + 1, PROT_READ) < 0)
+		rc = -errno;
+	if (rc == 0)
+		rc = run_workers(settings, text);
+	munmap(bytes, text->size + 1);
 	return rc;
 }
 

@@ -157,7 +157,8 @@ typedef struct pp_options {              /* no implicit padding; grows at the en
 	pp_log_fn  *log;                 /* NULL: no log */
 	void       *log_context;
 	uint64_t    max_bytes;           /* of arguments (but small ones) and blocks that were not freed, beyond which submit
-	                                    waits; each counts in multiples of 64; 0: no bound but memory */
+	                                    waits; each counts in multiples of 64, and so does what a task with time limits
+	                                    or retries needs (64, and 40 per retry); results do not; 0: no bound but memory */
 	/* What workers have around them; each but nice: NULL or 0 is what the caller has as of create. */
 	const char *name;                /* as ps(1) and top(1) show it: 15 bytes are kept; NULL: "procpool" */
 	const char *working_directory;
@@ -426,8 +427,8 @@ PP_CHECK PP_API int pp_submit_block(pp_executor *executor, const pp_task_options
 /*
  * The result of a future as a block, for the next task, without a copy; future may be freed at once. It is aligned to 8
  * bytes, above 256 bytes as pp_return_alloc says, and stands where workers keep results: not read-only, but no task
- * should write it. What was returned by pp_return_argument is a mutable block again: once a later task has written it,
- * the outcome of this future has other bytes.
+ * should write it. What was returned by pp_return_argument, if it is more than 256 bytes, is a mutable block again: once
+ * a later task has written it, the outcome of this future has other bytes.
  * 0; -EINVAL (NULL; future is not done, or ended otherwise than returned); -ENOMEM; -ECHILD. *block is NULL after a failure.
  */
 PP_CHECK PP_API int pp_future_block(pp_future *future, pp_block **block);
@@ -679,8 +680,9 @@ PP_CHECK PP_API int pp_map_create(pp_executor *executor, const pp_map_options *o
  * -ETIMEDOUT (the time is over and no result is there; what has ended in time is still given, and no input is taken any
  * more); what the source said, when everything before it was given; -ESHUTDOWN, -EPIPE: likewise, when the executor
  * was shut down or broke before the end of the inputs (what had been taken and could not run is given as PP_CANCELLED
- * or PP_BROKEN); -EAGAIN (max_pending is reached by others, and the task options, or being in a callback, forbid to
- * wait), -ENOMEM, -ENOSPC: may be called again; -EINVAL; -ECHILD. *outcome is NULL but for 1.
+ * or PP_BROKEN); -EAGAIN (max_pending or max_bytes is reached by others, and the task options, or being in a callback,
+ * forbid to wait), -ENOMEM, -ENOSPC: may be called again, but an item larger than max_bytes stays -ENOSPC; -EINVAL;
+ * -ECHILD. *outcome is NULL but for 1.
  */
 PP_API int  pp_map_next(pp_map *map, uint64_t *index, const pp_outcome **outcome);
 
@@ -740,7 +742,8 @@ PP_API int  pp_executor_stats(pp_executor *executor, pp_stats *stats);
 
 /* ------------------------------------------------------------------ in the task */
 
-/* Stores the result; copies. The last call wins. 0; -ENOMEM (address space or no room), -ENOSPC, -EINVAL (task NULL, or
+/* Stores the result; copies. The last call wins. data must not stand in room of pp_return_alloc, which ends here: what is
+ * in there already needs pp_return_commit alone. 0; -ENOMEM (address space or no room), -ENOSPC, -EINVAL (task NULL, or
  * data NULL and size not 0). After a failure the task ends as raised with that code, whatever it returns. */
 PP_API int   pp_return(pp_task *task, const void *data, size_t size);
 
@@ -761,9 +764,10 @@ PP_API int   pp_return_commit(pp_task *task, size_t size);
 /* The argument as memory that the task may write; *size (size may be NULL) is its size. NULL and 0 unless it was
  * submitted as a mutable block. */
 PP_API void *pp_task_argument(pp_task *task, size_t *size);
-/* Returns size bytes of that argument from offset on, as they stand when the function returns; nothing is copied above 256
- * bytes. The last call wins, as of pp_return. 0; -EINVAL (task NULL, no mutable block, or not all of it in there; the
- * task then ends as raised with that code). */
+/* Returns size bytes of that argument from offset on. Above 256 bytes nothing is copied, and they are what stands there when
+ * the function returns; up to that it is as pp_return of them now. The last call wins, as of pp_return. 0; -EINVAL (task
+ * NULL, no mutable block, or not all of it in there; the task then ends as raised with that code). Up to 256 bytes also
+ * -ENOMEM, -ENOSPC. */
 PP_API int   pp_return_argument(pp_task *task, size_t offset, size_t size);
 
 /* Return codes are int32_t; PP_ERAISED stands for 0, which would mean success. */
@@ -773,7 +777,8 @@ PP_API int   pp_return_argument(pp_task *task, size_t offset, size_t size);
  * Stores an error: code, a message for people (1023 bytes are kept) and, with pp_raise_data, detail bytes for programs.
  * Returns code, or PP_ERAISED when code is 0, so that "return pp_raise(...)" is never a success. Once raised, the
  * task ends as raised, with this code even if it then returns 0; the last call wins, and what pp_return stored is
- * dropped. format may be NULL: "".
+ * dropped, so data must not stand in room of pp_return_alloc. format may be NULL: "". Where there is no room for message and
+ * detail, the code alone remains.
  */
 PP_API int   pp_raise(pp_task *task, int code, const char *format, ...) PP_FORMAT(3, 4);
 PP_API int   pp_raisev(pp_task *task, int code, const char *format, va_list arguments) PP_FORMAT(3, 0);

@@ -157,6 +157,7 @@ static int copy_init_data(pp_executor *ex, const pp_options *o)
 	if (offset < 0)
 		return (int)offset;
 	h->init_offset = (uint64_t)offset;
+	ex->init_bytes = ex->arguments.live;
 	memcpy(ex->segment.shared.base + offset, o->initializer_data, o->initializer_size);
 	return 0;
 }

@@ -42,7 +42,7 @@
 #define PP__EXTENSION    256u            /* results up to here have a fixed place of their slot */
 #define PP__SMALL_UNIT   4096u           /* results up to PP__SMALL_MAX are runs of these, */
 #define PP__SMALL_MAX    65536u
-#define PP__BIG_UNIT     65536u          /* larger ones runs of these: at most half of one is lost on average */
+#define PP__BIG_UNIT     8192u          /* larger ones runs of these: half of one is lost on average */
 #define PP__TEXT         192u
 
 /* The parent's half of a slot. Written before the slot is made READY, and not again before its future is freed. */

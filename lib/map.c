@@ -65,12 +65,20 @@ static int await_ready(pp_map *map, struct pp__batch **batch)
 	return 0;
 }
 
+/* What comes behind it waits for it, so this may wait as well. */
+static int submit_head(pp_map *map)
+{
+	int rc = pp__batch_submit(map, map->head, true, NULL, 0);
+
+	return rc == -EAGAIN && pp__now_ns() >= map->deadline ? -ETIMEDOUT : rc;
+}
+
 static int await_any(pp_map *map, struct pp__batch **batch)
 {
 	int rc = 0;
 
 	if (map->unsubmitted && !any_runs(map) && !map->wait.ready) {
-		rc = pp__batch_submit(map, map->head, true, NULL, 0);
+		rc = submit_head(map);
 		if (rc < 0)
 			return rc;
 	}
@@ -86,7 +94,7 @@ static int await_first(pp_map *map, struct pp__batch **batch)
 	int rc = 0;
 
 	if (!head->future && !head->verdict)
-		rc = pp__batch_submit(map, head, true, NULL, 0);
+		rc = submit_head(map);
 	if (rc == 0 && head->future)
 		rc = pp_future_result(head->future, left_ms(map), NULL);
 	*batch = head;

@@ -109,21 +109,64 @@ static int pull_one(pp_map *map, struct pp__batch *batch)
 	return -ENOMEM;
 }
 
+/* At so many bytes a chunk is complete. Where max_bytes is small, several have to fit. */
+static size_t chunk_bytes(const pp_map *map)
+{
+	uint64_t most = map->executor->max_bytes;
+
+	if (map->options.chunk)
+		return most && most < SIZE_MAX ? (size_t)most : SIZE_MAX;
+	most /= PER_WORKER * map->executor->max_workers;
+	return map->executor->max_bytes && most < CHUNK_BYTES ? (size_t)most : CHUNK_BYTES;
+}
+
+static bool never_fits(const pp_map *map, const struct pp__batch *batch)
+{
+	uint64_t most = map->executor->max_bytes;
+
+	return most && batch->count > 1 && pp__arguments_rounded(batch->pack.used) > most;
+}
+
+/* The last item of a chunk, which begins there, has made it too large: it goes alone. Not before the others: what is given
+ * first must not wait for room that what comes later holds. */
+static int part_with_last(pp_map *map, struct pp__batch *batch, size_t begin)
+{
+	const struct pp__chunk_item *item = (const void *)(batch->pack.bytes + begin);
+	struct pp__batch *alone = pp__batch_new(map, batch->first + batch->count - 1);
+	int rc = alone ? pp__batch_add(alone, item->bytes, item->size) : -ENOMEM;
+
+	batch->count--;
+	batch->pack.used = begin;
+	append(map, batch);
+	if (rc < 0) {
+		if (alone)
+			pp__batch_free(map, alone);
+		end_source(map, rc);
+		return pp__batch_submit(map, batch, false, NULL, 0);
+	}
+	append(map, alone);
+	rc = pp__batch_submit(map, batch, false, NULL, 0);
+	return rc < 0 ? rc : pp__batch_submit(map, alone, false, NULL, 0);
+}
+
 static int pull_chunk(pp_map *map, struct pp__batch *batch, uint32_t n)
 {
+	size_t size, most = chunk_bytes(map), last = 0;
 	const void *data;
-	size_t size;
 	int rc = 0;
 
-	while (rc == 0 && batch->count < n && (map->options.chunk || batch->pack.used < CHUNK_BYTES)
-	       && take_input(map, &data, &size))
+	while (rc == 0 && batch->count < n && batch->pack.used < most && take_input(map, &data, &size)) {
+		last = batch->pack.used;
 		rc = pp__batch_add(batch, data, size);
+	}
 	if (rc < 0)
 		end_source(map, rc);
 	if (!batch->count) {
 		pp__batch_free(map, batch);
 		return rc;
 	}
+	if (never_fits(map, batch))
+		return part_with_last(map, batch, last);
 	append(map, batch);
 	return pp__batch_submit(map, batch, false, NULL, 0);
 }

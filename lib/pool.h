@@ -22,6 +22,7 @@
 #include "slot.h"
 #include "spin.h"
 #include "sysdep.h"
+#include "units.h"
 
 #define PP__SLAB       4096u            /* slots are added by so many */
 #define PP__SLICE_NS    INT64_C(50000000)/* no wait trusts a wake for longer */
@@ -129,7 +130,7 @@ struct pp_executor {
 	_Atomic uint32_t    most_workers;/* that it ever was: bounds the indices in outcomes */
 	uint32_t            flags;
 	uint64_t            max_pending;
-	uint64_t            max_bytes;
+	uint64_t            max_bytes, init_bytes;       /* the initializer's data does not count */
 	int64_t             timeout_ms, deadline_ms;     /* of tasks that do not say; 0: none */
 	bool                has_times;                   /* one is not 0 */
 	_Atomic uint32_t    room_waiters;        /* threads that wait for some of them */
@@ -168,7 +169,7 @@ struct pp_executor {
 	_Atomic bool        holds_room;  /* something on that stack, or in limbo, has room to give back */
 	bool                unpassed;    /* a block went while slots were harvested: another may be free now */
 	uint64_t            taken;       /* slots taken from the free list and not put back, and blocks; submit_lock */
-	_Atomic uint64_t    released;    /* bytes of results since units were last looked through */
+	struct pp__unit_books results;
 	_Atomic uint32_t    read_slot;   /* whose end was read last: a guess at which is next */
 	struct pp__spin     spin;
 	_Atomic int64_t     looked_ns;   /* when the supervisor was last looked at, */

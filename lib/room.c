@@ -9,7 +9,7 @@
 
 static bool fits(const pp_executor *ex, uint64_t size)
 {
-	return ex->arguments.live + ex->mutables.live + size <= ex->max_bytes;
+	return ex->arguments.live - ex->init_bytes + ex->mutables.live + size <= ex->max_bytes;
 }
 
 int64_t pp__room_take(pp_executor *ex, struct pp__arguments *area, uint64_t size, uint32_t *place)

@@ -79,30 +79,26 @@ static bool is_dying(const pp_executor *ex, uint64_t word)
 	       && (atomic_load(&line->incarnation) & PP__INCARNATION_MASK) == pp__word_incarnation(word);
 }
 
+/* The run of units that is noted there. */
+static void release_run(const pp_future *future, _Atomic uint64_t *note)
+{
+	pp_executor *ex = future->executor;
+	uint64_t claim = atomic_load(note);
+
+	if (!claim)
+		return;
+	pp__units_release(&ex->segment.shared, future->slot, future->generation, claim);
+	pp__units_freed(&ex->segment.shared, &ex->results, claim, ex->segment.warm_max);
+	atomic_store(note, 0);
+}
+
 static void release_units(pp_future *future)
 {
 	struct pp__cell *cell = pp__cell_of(future);
-	uint64_t claim = atomic_load(&cell->claim);
 
-	if (claim)
-		pp__units_release(&future->executor->segment.shared, future->slot, future->generation, claim);
-	atomic_store(&cell->claim, 0);
-	if (!future->chunk)
-		return;
-	pp__units_release(&future->executor->segment.shared, future->slot, future->generation,
-	                  atomic_load(&cell->overflow));
-	atomic_store(&cell->overflow, 0);
-}
-
-/* Now and then, so that looking through all units costs little beside what brought it about. */
-static void trim_units(pp_executor *ex, uint64_t size)
-{
-	uint64_t most = ex->segment.warm_max;
-
-	if (atomic_fetch_add(&ex->released, size) + size < most / 4)
-		return;
-	atomic_store(&ex->released, 0);
-	pp__units_trim(&ex->segment.shared, most);
+	release_run(future, &cell->claim);
+	if (future->chunk)
+		release_run(future, &cell->overflow);
 }
 
 static void release_argument(pp_executor *ex, pp_future *future)
@@ -261,7 +257,6 @@ static void push_returned(pp_executor *ex, pp_future *future, uint64_t word, con
 			future->keeps = true;
 		else
 			release_units(future);
-		trim_units(ex, state == PP__DONE ? cell->size : 0);
 	}
 	atomic_store_explicit(&ex->holds_room, true, memory_order_relaxed);
 	do

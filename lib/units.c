@@ -13,6 +13,14 @@
 #define WARM   UINT64_C(2)
 #define BIG    (UINT64_C(1) << 63)
 #define SOME_LOOKS 1024u
+#define LOOKS_EACH 256u                  /* more per page: a fresh one costs as much as 3,000 looks */
+#define MANY       4096u                 /* units */
+#define FREED_PART 4                     /* of warm_max, and */
+#define FREED_EACH 128u                  /* bytes per unit: after so much was freed all are looked through */
+#define HOLES      12                    /* one part in so many may be lost to them */
+#define SOME       (UINT64_C(1) << 20)   /* bytes that are not worth a call */
+#define LATE       16                    /* looks */
+
 
 static uint64_t claim_make(bool big, uint32_t first, uint32_t count)
 {
@@ -110,14 +118,18 @@ static uint32_t free_run(_Atomic uint64_t *word, uint32_t count, uint64_t kind)
 	return n;
 }
 
-static uint64_t warm_bytes(const struct pp__shared *shared, bool big)
+struct amount { uint64_t live, warm; };  /* bytes in use; and free, but with memory */
+
+static void add_up(const struct pp__shared *shared, bool big, struct amount *amount)
 {
 	uint32_t used = units_used_of(shared, big);
-	uint64_t n = 0;
+	uint64_t word;
 
-	for (uint32_t i = 0; i < used; i++)
-		n += free_run(words(shared, big) + i, 1, WARM);
-	return n * unit_size(big);
+	for (uint32_t i = 0; i < used; i++) {
+		word = atomic_load_explicit(words(shared, big) + i, memory_order_relaxed);
+		amount->live += word & USED ? unit_size(big) : 0;
+		amount->warm += (word & (USED | WARM)) == WARM ? unit_size(big) : 0;
+	}
 }
 
 /* For the parent, for as long as it takes the memory from it; nobody's slot has this name. */
@@ -148,12 +160,47 @@ static uint64_t cool_down(const struct pp__shared *shared, bool big, uint64_t ex
 	return excess;
 }
 
-void pp__units_trim(const struct pp__shared *shared, uint64_t most)
+/*
+ * How many free bytes may have memory: what a program that frees and takes the same again has use for, but no more than
+ * warm_max; what is more than that is due to holes rather than to less being live than of late. The room that was just
+ * freed was live, too.
+ */
+static uint64_t bytes_to_keep(struct pp__unit_books *books, uint64_t live, uint64_t just_freed, uint64_t warm_max)
 {
-	uint64_t warm = warm_bytes(shared, true) + warm_bytes(shared, false);
+	uint64_t recent = atomic_load(&books->recent), keep;
 
-	if (warm > most)
-		cool_down(shared, false, cool_down(shared, true, warm - most / 2));
+	if (recent > live)
+		recent -= (recent - live) / LATE;
+	if (recent < live + just_freed)
+		recent = live + just_freed;
+	atomic_store(&books->recent, recent);
+	keep = recent + recent / HOLES + SOME - live;
+	return keep < warm_max ? keep : warm_max;
+}
+
+/* So much is freed before all are looked through that the look costs little beside it. */
+static uint64_t bytes_between_looks(const struct pp__shared *shared, struct pp__unit_books *books, uint64_t warm_max)
+{
+	uint64_t words = (uint64_t)units_used_of(shared, false) + units_used_of(shared, true);
+	uint64_t part = atomic_load(&books->recent) / (HOLES * 4) + SOME / 2;
+
+	part = part > words * FREED_EACH ? part : words * FREED_EACH;
+	return part < warm_max / FREED_PART ? part : warm_max / FREED_PART;
+}
+
+void pp__units_freed(const struct pp__shared *shared, struct pp__unit_books *books, uint64_t claim, uint64_t warm_max)
+{
+	uint64_t size = claim_is_in_bounds(shared, claim) ? pp__units_room(claim) : 0, keep;
+	struct amount amount = { 0, 0 };
+
+	if (atomic_fetch_add(&books->freed, size) + size < bytes_between_looks(shared, books, warm_max))
+		return;
+	atomic_store(&books->freed, 0);
+	add_up(shared, true, &amount);
+	add_up(shared, false, &amount);
+	keep = bytes_to_keep(books, amount.live, size, warm_max);
+	if (amount.warm > keep)
+		cool_down(shared, false, cool_down(shared, true, amount.warm - keep));
 }
 
 /* Takes the units of the claim, giving memory to those that have none. 0; -EAGAIN: another took one; -ENOSPC. */
@@ -209,32 +256,27 @@ static int64_t claim_at(const struct pp__shared *shared, _Atomic uint64_t *note,
 	return rc;
 }
 
-/*
- * Among the units that were used before, from the cursor on and round. So many are looked at that one is found unless
- * nearly all are in use. The cursor stays at the run that was found: if that is free again, its bytes are in the caches.
- */
-static int64_t claim_used(const struct pp__shared *shared, uint32_t *cursor, _Atomic uint64_t *note, uint32_t slot,
+/* Among the units that were used before, from *at on and round; *at stays at the run that was found. */
+static int64_t claim_used(const struct pp__shared *shared, uint32_t *at, _Atomic uint64_t *note, uint32_t slot,
                           uint32_t generation, bool big, uint32_t count, uint64_t kind, uint32_t looks)
 {
-	uint32_t high = units_used_of(shared, big), at = *cursor, run;
+	uint32_t high = units_used_of(shared, big), run;
 	int64_t rc;
 
 	while (count <= high && looks) {
-		if (at > high - count)
-			at = 0;
-		run = free_run(words(shared, big) + at, count, kind);
+		if (*at > high - count)
+			*at = 0;
+		run = free_run(words(shared, big) + *at, count, kind);
 		looks -= run + 1 < looks ? run + 1 : looks;
 		if (run < count) {
-			at += run + 1;
+			*at += run + 1;
 			continue;
 		}
-		rc = claim_at(shared, note, slot, generation, claim_make(big, at, count));
-		*cursor = at;
+		rc = claim_at(shared, note, slot, generation, claim_make(big, *at, count));
 		if (rc != -EAGAIN)
 			return rc;
-		at++;
+		++*at;
 	}
-	*cursor = at;
 	return -ENOMEM;
 }
 
@@ -258,23 +300,47 @@ static int64_t claim_fresh(const struct pp__shared *shared, _Atomic uint64_t *no
 	return rc == -EAGAIN ? -ENOMEM : rc;
 }
 
-static int64_t claim_run(const struct pp__shared *shared, uint32_t *cursor, _Atomic uint64_t *note, uint32_t slot,
-                         uint32_t generation, bool big, uint32_t count)
+/*
+ * Where this process found its last one, if that is free again: its bytes are in the caches. Else from the front, so
+ * that what is in use stays together and the end can go back to the kernel. Where the front is crowded, go on where the
+ * last search ended, so that in the end every unit has its turn.
+ */
+static int64_t claim_again(const struct pp__shared *shared, struct pp__unit_cursor *cursor, _Atomic uint64_t *note,
+                           uint32_t slot, uint32_t generation, bool big, uint32_t count)
 {
-	int64_t rc = claim_used(shared, cursor, note, slot, generation, big, count, WARM, SOME_LOOKS), again;
-	uint32_t all;
+	uint32_t pages = (count < MANY ? count : MANY) * (uint32_t)(unit_size(big) / PP__PAGE);
+	uint32_t looks = SOME_LOOKS + pages * LOOKS_EACH, *last = &cursor->last[big];
+	int64_t rc = claim_used(shared, last, note, slot, generation, big, count, WARM, 1);
 
+	if (rc == -ENOMEM) {
+		*last = 0;
+		rc = claim_used(shared, last, note, slot, generation, big, count, WARM, looks);
+	}
+	if (rc != -ENOMEM)
+		return rc;
+	*last = cursor->sweep[big];
+	rc = claim_used(shared, last, note, slot, generation, big, count, WARM, looks);
 	if (rc == -ENOMEM)
-		rc = claim_used(shared, cursor, note, slot, generation, big, count, 0, SOME_LOOKS);
+		rc = claim_used(shared, last, note, slot, generation, big, count, 0, looks);
+	cursor->sweep[big] = *last;
+	return rc;
+}
+
+static int64_t claim_run(const struct pp__shared *shared, struct pp__unit_cursor *cursor, _Atomic uint64_t *note,
+                         uint32_t slot, uint32_t generation, bool big, uint32_t count)
+{
+	int64_t rc = claim_again(shared, cursor, note, slot, generation, big, count), again;
+	uint32_t all, *last = &cursor->last[big];
+
 	if (rc == -ENOMEM)
 		rc = claim_fresh(shared, note, slot, generation, big, count);
 	if (rc != -ENOMEM && rc != -ENOSPC)
 		return rc;
 	/* Nothing fresh to be had: then all that were used are looked at, once round, those with memory first. */
 	all = units_used_of(shared, big) + count;
-	again = claim_used(shared, cursor, note, slot, generation, big, count, WARM, all);
+	again = claim_used(shared, last, note, slot, generation, big, count, WARM, all);
 	if (again == -ENOMEM && rc == -ENOMEM)
-		again = claim_used(shared, cursor, note, slot, generation, big, count, 0, all);
+		again = claim_used(shared, last, note, slot, generation, big, count, 0, all);
 	return again < 0 ? rc : again;
 }
 
@@ -286,7 +352,7 @@ int64_t pp__units_claim_noted(const struct pp__shared *shared, struct pp__unit_c
 
 	if (size > shared->header->size)
 		return -ENOMEM;
-	return claim_run(shared, big ? &cursor->big : &cursor->small, note, slot, generation, big, (uint32_t)count);
+	return claim_run(shared, cursor, note, slot, generation, big, (uint32_t)count);
 }
 
 int64_t pp__units_claim(const struct pp__shared *shared, struct pp__unit_cursor *cursor, uint32_t slot,

@@ -11,8 +11,8 @@
 #include <stdbool.h>
 #include "layout.h"
 
-/* Where the owner looks first: private to one process. */
-struct pp__unit_cursor { uint32_t small, big; };
+/* Where the owner looks first, among small and big units: private to one process. */
+struct pp__unit_cursor { uint32_t last[2], sweep[2]; };
 
 /* Claims room for size bytes and notes it in the cell. Returns its offset, or -ENOMEM (no run is free), -ENOSPC. */
 int64_t  pp__units_claim(const struct pp__shared *shared, struct pp__unit_cursor *cursor, uint32_t slot,
@@ -28,10 +28,16 @@ void     pp__units_shrink(const struct pp__shared *shared, uint32_t slot, uint32
 bool     pp__units_are_owned(const struct pp__shared *shared, uint32_t slot, uint32_t generation, uint64_t claim,
                              uint64_t size);
 uint64_t pp__units_room(uint64_t claim);         /* how many bytes it holds */
-/* If more than so many free bytes have memory, gives some back to the kernel. */
-void     pp__units_trim(const struct pp__shared *shared, uint64_t most);
+/* What the parent knows of the use that is made of them. */
+struct pp__unit_books {
+	_Atomic uint64_t freed;          /* bytes since they were last looked through */
+	_Atomic uint64_t recent;         /* the most that were in use, of late */
+};
+/* The parent has given back what this claim names. Gives memory to the kernel when much is free: more than warm_max, or
+ * more than what was in use of late accounts for. */
+void     pp__units_freed(const struct pp__shared *shared, struct pp__unit_books *books, uint64_t claim,
+                         uint64_t warm_max);
 uint64_t pp__units_offset(const struct pp__header *header, uint64_t claim);
-
 
 /* The note can also say that the result is a part of the task's own mutable argument, from offset on: no units. */
 #define PP__CLAIM_ARGUMENT (UINT64_C(1) << 62)

@@ -27,6 +27,7 @@ static void make_segment(unsigned backings)
 	ck_assert_int_eq(pp__memory_commit(&segment, h->cells, 8192 * sizeof(struct pp__cell)), 0);
 	ck_assert_int_eq(pp__ring_init(&writer, &segment, PP__NORMAL), 0);
 	atomic_store(&segment.shared.header->levels, 1u << PP__NORMAL);
+	atomic_store(&segment.shared.header->slots, 8192);
 }
 
 static void check_backing(enum pp__backing backing)
@@ -232,7 +233,7 @@ static uint64_t random_size(void)
 /* Random claims and releases: no two overlap, each is where the books say, and in the end all is free. */
 START_TEST(units_against_model)
 {
-	struct pp__unit_cursor cursor = { 0, 0 };
+	struct pp__unit_cursor cursor = { .last = { 0 } };
 	struct place places[PLACES] = { { 0 } };
 
 	make_segment(PP__BACKING_MEMFD);

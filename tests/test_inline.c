@@ -322,6 +322,8 @@ START_TEST(inline_descriptors)
 	ck_assert_int_eq(read(fds[0], bytes, sizeof bytes), 5);
 	ck_assert_str_eq(bytes, "hello");
 	ck_assert_int_eq(read(fds[0], bytes, sizeof bytes), 0);  /* the task's own is closed */
+	pp_future_free(future);
+	ck_assert_int_eq(pp_submit_with(ex, &options, task_writes_to_fd, "hello", 5, &future), -EBADF);
 	close(fds[0]);
 	pp_future_free(future);
 	pp_executor_free(ex);

@@ -124,6 +124,84 @@ START_TEST(max_bytes_of_detached)
 }
 END_TEST
 
+/* What the executor itself keeps there does not count. */
+START_TEST(max_bytes_beside_initializer_data)
+{
+	pp_options options = support_options(1);
+	pp_executor *ex;
+	pp_future *future;
+
+	options.max_bytes = PART;
+	options.initializer = task_nothing;
+	options.initializer_data = bytes;
+	options.initializer_size = BOUND;
+	ex = support_create(&options);
+	ck_assert_int_eq(submit_within(ex, PART, PP_NONE, &future), 0);
+	support_assert_returned(future, bytes, PART);
+	pp_future_free(future);
+	pp_executor_free(ex);
+}
+END_TEST
+
+struct items { int n, taken; };
+
+/* Each fits; chunks of them would not. */
+static size_t item_size(int i) { return i % 17 == 16 ? BOUND : (size_t)(i % 13 * 7000); }
+
+static int next_item(const void **data, size_t *size, void *items_)
+{
+	struct items *items = items_;
+
+	*data = bytes;
+	*size = item_size(items->taken);
+	return items->taken++ < items->n;
+}
+
+/* Chunks chosen, and larger than what may be; in order and not. */
+START_TEST(max_bytes_cuts_chunks)
+{
+	pp_map_options options = PP_MAP_OPTIONS_INIT;
+	struct items items = { .n = 300 };
+	pp_executor *ex = bounded();
+	const pp_outcome *outcome;
+	uint64_t index;
+	pp_map *map;
+
+	options.chunk = _i & 1 ? 50 : 0;
+	options.unordered = _i & 2 ? 1 : 0;
+	ck_assert_int_eq(pp_map_create(ex, &options, task_echo, next_item, &items, &map), 0);
+	for (int n = 0; n < items.n; n++) {
+		int rc = pp_map_next(map, &index, &outcome);
+		ck_assert_msg(rc == 1, "item %d: %s", n, pp_strerror(rc));
+		ck_assert_uint_eq(outcome->size, item_size((int)index));
+		ck_assert_int_eq(outcome->kind, PP_RETURNED);
+	}
+	ck_assert_int_eq(pp_map_next(map, NULL, NULL), 0);
+	pp_map_free(map);
+	pp_executor_free(ex);
+}
+END_TEST
+
+/* Others have all the room, until the time of the map is over. */
+START_TEST(max_bytes_map_times_out)
+{
+	pp_map_options options = PP_MAP_OPTIONS_INIT;
+	struct items items = { .n = 3, .taken = 1 };
+	pp_executor *ex = bounded();
+	pp_block *block;
+	pp_map *map;
+
+	ck_assert_int_eq(pp_block_create(ex, BOUND, 0, &block), 0);
+	options.timeout_ms = 50;
+	ck_assert_int_eq(pp_map_create(ex, &options, task_echo, next_item, &items, &map), 0);
+	ck_assert_int_eq(pp_map_next(map, NULL, NULL), -ETIMEDOUT);
+	ck_assert_int_eq(pp_map_next(map, NULL, NULL), -ETIMEDOUT);
+	pp_map_free(map);
+	pp_block_free(block);
+	pp_executor_free(ex);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("room");
@@ -134,6 +212,9 @@ static Suite *make_suite(void)
 	tcase_add_test(bound, max_bytes_eagain);
 	tcase_add_test(bound, max_bytes_waits);
 	tcase_add_test(bound, max_bytes_of_detached);
+	tcase_add_test(bound, max_bytes_beside_initializer_data);
+	tcase_add_test(bound, max_bytes_map_times_out);
+	tcase_add_loop_test(bound, max_bytes_cuts_chunks, 0, 4);
 	return suite;
 }
 

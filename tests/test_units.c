@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * White box: room for results, as workers claim it and the parent gives it back: what the kernel gives for it beside what
+ * is in use. A seed that fails is printed; PROCPOOL_TEST_SEED sets it, and PROCPOOL_TEST_ALL makes the runs as long as
+ * the contract asks for.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include "segment.h"
+#include "slot.h"
+#include "support.h"
+#include "units.h"
+
+#define KIB     ((uint64_t)1 << 10)
+#define MIB     ((uint64_t)1 << 20)
+#define PLACES  1000u
+#define WORKERS 4
+
+static struct pp__segment segment;
+static struct pp__unit_books books;
+static struct pp__unit_cursor cursors[WORKERS];
+static uint64_t sizes[PLACES], live;     /* 0: nothing there */
+static unsigned seed = 20240611;
+
+/* What the kernel says that the segment has. */
+static uint64_t resident(void)
+{
+	struct stat st;
+
+	ck_assert_int_eq(fstat(segment.fd, &st), 0);
+	return (uint64_t)st.st_blocks * 512;
+}
+
+static void set_up(void)
+{
+	const char *text = getenv("PROCPOOL_TEST_SEED");
+
+	if (text)
+		seed = (unsigned)strtoul(text, NULL, 10);
+	ck_assert_int_eq(pp__segment_create(&segment, PP__BACKING_MEMFD, 4), 0);
+	ck_assert_int_eq(pp__memory_commit(&segment, segment.shared.header->cells, PLACES * sizeof(struct pp__cell)), 0);
+}
+
+static void tear_down(void)
+{
+	pp__segment_destroy(&segment);
+}
+
+static uint64_t next_random(void)
+{
+	static uint64_t state;
+
+	if (!state)
+		state = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
+	state ^= state << 13;
+	state ^= state >> 7;
+	state ^= state << 17;
+	return state;
+}
+
+static int64_t take(uint32_t i, uint64_t size)
+{
+	int64_t offset = pp__units_claim(&segment.shared, &cursors[next_random() % WORKERS], i, 1, size);
+
+	if (offset <= 0)
+		ck_abort_msg("seed %u: no room for %llu: %lld", seed, (unsigned long long)size, (long long)offset);
+	segment.shared.base[offset] = segment.shared.base[(uint64_t)offset + size - 1] = (char)i;
+	sizes[i] = size;
+	live += size;
+	return offset;
+}
+
+static void give(uint32_t i)
+{
+	uint64_t claim = atomic_load(&segment.shared.cells[i].claim);
+
+	pp__units_release(&segment.shared, i, 1, claim);
+	pp__units_freed(&segment.shared, &books, claim, segment.warm_max);
+	live -= sizes[i];
+	sizes[i] = 0;
+}
+
+static double overhead(uint64_t empty) { return (double)(resident() - empty) / (double)live; }
+
+/* Of results above 256 bytes, the smallest that take units. */
+static uint64_t size_up_to_200_kib(void) { return 257 + next_random() % (200 * KIB); }
+static uint64_t size_up_to_1_mib(void) { return 257 + next_random() % MIB; }
+
+/* A mix that goes on for long, looked at from a tenth of it on to its end: ten million with PROCPOOL_TEST_ALL. */
+START_TEST(units_fragmentation)
+{
+	long operations = (getenv("PROCPOOL_TEST_ALL") ? 10000000 : 100000) / (_i ? 10 : 1);
+	uint64_t empty = resident();
+	double worst = 0;
+
+	for (long i = 0; i < operations;) {
+		uint32_t place = (uint32_t)(next_random() % PLACES);
+		if (sizes[place] && next_random() & 1)
+			give(place);
+		else if (!sizes[place])
+			take(place, _i ? size_up_to_1_mib() : size_up_to_200_kib());
+		else
+			continue;
+		i++;
+		if (i % (operations / 20) == 0 && i >= operations / 10 && overhead(empty) > worst)
+			worst = overhead(empty);
+	}
+	printf("# results, %ld operations: at most %.3f times the live bytes; at the end %llu KiB for %llu KiB, seed %u\n",
+	       operations, worst, (unsigned long long)(resident() - empty) / 1024, (unsigned long long)live / 1024, seed);
+	ck_assert_msg(worst < 1.3, "seed %u: %.3f", seed, worst);
+}
+END_TEST
+
+/* What was just given back is taken before what has no memory yet, and before what other sizes left. */
+START_TEST(units_warm_first)
+{
+	int64_t was;
+	uint64_t used;
+
+	take(0, 100 * KIB);
+	was = take(1, 8 * MIB);
+	take(2, 100 * KIB);
+	give(1);
+	used = resident();
+	for (int i = 0; i < 100; i++) {
+		ck_assert_int_eq(take(1, 8 * MIB), was);
+		give(1);
+	}
+	ck_assert_uint_eq(resident(), used);
+}
+END_TEST
+
+/* Large or small: what many took goes back, but for what a program can be expected to take again soon. */
+START_TEST(units_go_back)
+{
+	uint64_t empty = resident(), size = _i ? 300 : 400 * KIB;
+
+	for (uint32_t i = 0; i < PLACES; i++)
+		take(i, size);
+	for (uint32_t i = 0; i < PLACES; i++)
+		give(i);
+	ck_assert_uint_le(resident(), empty + segment.warm_max + segment.warm_max / 4);
+	for (int i = 0; i < 2000; i++) {         /* less is in use from here on */
+		take(0, 200 * KIB);
+		give(0);
+	}
+	ck_assert_uint_le(resident(), empty + 24 * MIB);
+}
+END_TEST
+
+static Suite *make_suite(void)
+{
+	Suite *suite = suite_create("units");
+	TCase *tcase = support_tcase(suite, "room");
+
+	tcase_set_timeout(tcase, 900);
+	tcase_add_checked_fixture(tcase, set_up, tear_down);
+	tcase_add_loop_test(tcase, units_fragmentation, 0, 2);
+	tcase_add_test(tcase, units_warm_first);
+	tcase_add_loop_test(tcase, units_go_back, 0, 2);
+	return suite;
+}
+
+SUPPORT_MAIN(make_suite)
