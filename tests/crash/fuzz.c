@@ -299,7 +299,8 @@ static void forget_private(pp_executor *ex)
 	ex->looked_at = ex->submits = ex->round = 0;
 	atomic_store(&ex->looked_ns, 0);
 	atomic_store(&ex->offered_ns, 0);
-	atomic_store(&ex->released, 0);
+	atomic_store(&ex->results.freed, 0);
+	atomic_store(&ex->results.recent, 0);
 	atomic_store(&ex->submitted, 0);
 	atomic_store(&ex->cancelled, 0);
 	atomic_store(&ex->broke, 0);

@@ -346,7 +346,7 @@ static void step_units(struct ground *g, const pp_future *future, struct pp__uni
 		if (pp__units_are_owned(shared, future->slot, future->generation, claim, size))
 			check_claimed(shared, (int64_t)pp__units_offset(shared->header, claim), pp__units_room(claim));
 		break;
-	case 5: pp__units_trim(shared, what & 8 ? 0 : size); break;
+	case 5: pp__units_freed(shared, &g->ex->results, claim, what & 8 ? 0 : size); break;
 	default:
 		atomic_store(&cell->claim, what & 8 ? ground_name_units(g, future, claim) : claim);
 		pp__units_shrink(shared, future->slot, future->generation, size);
