@@ -358,7 +358,7 @@ void fuzz_units(struct feed *feed)
 	struct ground *g = ground_for(0);
 	struct spec spec = { 8, 0 };
 	pp_future *future = ground_ended(g, &spec, ARGUMENT_INLINE);
-	struct pp__unit_cursor cursor = { feed_u8(feed), feed_u8(feed) };
+	struct pp__unit_cursor cursor = { .last = { feed_u8(feed), feed_u8(feed) } };
 
 	for (unsigned n = 0; n < STEPS && feed->left; n++)
 		step_units(g, future, &cursor, feed);
