@@ -20,6 +20,7 @@
 #define LOOKS_PER_CLOCK 16
 #define LINGER_LOOKS    24
 #define LINGER_PAUSES   3
+#define LINGER_TASKS    100u
 
 /* The first claim after a wake: lets another be woken, wakes one if there is more (also when it was not the searcher
  * any more: two tasks may have been submitted while it was), and sees to it that the supervisor ticks while tasks run. */
@@ -41,17 +42,20 @@ static bool is_closing(const struct pp__self *self)
 }
 
 /*
- * Looks a little longer while it is neither asleep nor searching, which nobody has to be told of. A worker that is faster than
- * its parent finds nothing after each task; told each time, both would pass the control area's lines to and fro. The pauses
- * let some tasks gather meanwhile, for the same reason.
+ * Looks a little longer while it is neither asleep nor searching, which nobody has to be told of. A worker that is faster
+ * than its parent would find each task as it is submitted, and both would wait for the lines that pass to and fro. So the
+ * more tasks it has found in a row, the more it lets gather before it looks again: what comes one by one is met at once.
  */
 static uint64_t linger(struct pp__self *self, uint32_t *slot)
 {
-	uint64_t word = 0;
+	uint64_t run = self->tasks - self->lingered_at, word = 0;
+	unsigned pauses = LINGER_PAUSES * (run < LINGER_TASKS ? (unsigned)run + 1 : LINGER_TASKS);
 
+	self->lingered_at = self->tasks;
 	for (int i = 0; i < LINGER_LOOKS && !word; i++) {
-		for (int j = 0; j < LINGER_PAUSES; j++)
+		for (; pauses; pauses--)
 			pp__spin_pause();
+		pauses = LINGER_PAUSES;
 		word = pp__look(self, slot);
 	}
 	return word;

@@ -41,7 +41,8 @@ struct pp__self {
 	_Atomic int *mark;               /* pp__process_mark: tells the same without a system call */
 	pid_t     supervisor;
 	void     *data;                  /* pp_task_set_worker_data */
-	uint64_t  tasks;
+	uint64_t  tasks;                 /* that it has started, */
+	uint64_t  lingered_at;           /* and how many those were when it last found nothing */
 	uint32_t  plain_levels;          /* of the header, when there are normal tasks only and no new round */
 	uint32_t  turn;                  /* claims while there are several priorities */
 	bool      inlined;               /* in the application's process: inline.c */
