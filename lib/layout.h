@@ -186,6 +186,8 @@ struct pp__control {
 	_Atomic uint32_t  worker_cpu;                    /* where the last worker to wake up ran, plus one */
 	_Atomic uint32_t  units_used[2];                 /* small and big units that were ever used; moved by workers */
 	_Atomic uint32_t  idle_exits;                    /* raised by each worker that leaves because it was idle */
+	/* A worker looks for tasks less often for a moment; who is going to wait for one makes it 0. A hint. */
+	alignas(PP__LINE) _Atomic uint32_t gathering;
 	alignas(PP__LINE) _Atomic uint32_t spare;        /* entry + 1 of the worker that waits for a dead one's seat */
 	_Atomic int64_t   supervisor_wakes_ns;           /* its next look; INT64_MAX: whoever starts a task nudges it; 0: awake */
 	_Atomic uint32_t  failures;                      /* raised with each slot that becomes FAILED */

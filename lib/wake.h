@@ -29,6 +29,12 @@ void pp__sleepers_leave(const struct pp__shared *shared, uint32_t entry);
 /* true: it was in the map until now. false: somebody has taken it out, and wakes it. */
 bool pp__sleepers_take(const struct pp__shared *shared, uint32_t entry);
 bool pp__sleepers_any(const struct pp__shared *shared);
+/* Before waiting for a task: workers that let some gather look at once. */
+static inline void pp__end_gathering(const struct pp__shared *shared)
+{
+	if (atomic_load_explicit(&shared->control->gathering, memory_order_relaxed))
+		atomic_store_explicit(&shared->control->gathering, 0, memory_order_relaxed);
+}
 /* Takes the place of the one that searches, if it is free. */
 bool pp__searching_begin(const struct pp__shared *shared, uint32_t entry);
 /* The worker has claimed, found nothing, or died: another may be woken. true: it was the one. */

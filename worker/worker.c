@@ -20,7 +20,8 @@
 #define LOOKS_PER_CLOCK 16
 #define LINGER_LOOKS    24
 #define LINGER_PAUSES   3
-#define LINGER_TASKS    100u
+#define GATHER_TASKS    200u
+#define GATHER_PAUSES   16u
 
 /* The first claim after a wake: lets another be woken, wakes one if there is more (also when it was not the searcher
  * any more: two tasks may have been submitted while it was), and sees to it that the supervisor ticks while tasks run. */
@@ -41,6 +42,17 @@ static bool is_closing(const struct pp__self *self)
 	return atomic_load(&self->shared->header->closing) != PP__OPEN;
 }
 
+/* While tasks come in a row, and until somebody waits for one. */
+static void let_gather(struct pp__self *self, uint64_t run)
+{
+	_Atomic uint32_t *gathering = &self->shared->control->gathering;
+	unsigned pauses = GATHER_PAUSES * (unsigned)(run < GATHER_TASKS ? run : GATHER_TASKS);
+
+	atomic_store_explicit(gathering, 1, memory_order_relaxed);
+	while (pauses-- && atomic_load_explicit(gathering, memory_order_relaxed))
+		pp__spin_pause();
+}
+
 /*
  * Looks a little longer while it is neither asleep nor searching, which nobody has to be told of. A worker that is faster
  * than its parent would find each task as it is submitted, and both would wait for the lines that pass to and fro. So the
@@ -49,13 +61,13 @@ static bool is_closing(const struct pp__self *self)
 static uint64_t linger(struct pp__self *self, uint32_t *slot)
 {
 	uint64_t run = self->tasks - self->lingered_at, word = 0;
-	unsigned pauses = LINGER_PAUSES * (run < LINGER_TASKS ? (unsigned)run + 1 : LINGER_TASKS);
 
 	self->lingered_at = self->tasks;
+	if (run > 1)
+		let_gather(self, run);
 	for (int i = 0; i < LINGER_LOOKS && !word; i++) {
-		for (; pauses; pauses--)
+		for (int j = 0; j < LINGER_PAUSES; j++)
 			pp__spin_pause();
-		pauses = LINGER_PAUSES;
 		word = pp__look(self, slot);
 	}
 	return word;
