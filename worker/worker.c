@@ -4,6 +4,7 @@
  * between any two instructions; what it leaves behind stands beside each step.
  */
 #include "worker.h"
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -22,6 +23,7 @@
 #define LINGER_PAUSES   3
 #define GATHER_TASKS    200u
 #define GATHER_PAUSES   16u
+#define PAUSES_PER_YIELD 64u
 
 /* The first claim after a wake: lets another be woken, wakes one if there is more (also when it was not the searcher
  * any more: two tasks may have been submitted while it was), and sees to it that the supervisor ticks while tasks run. */
@@ -42,15 +44,18 @@ static bool is_closing(const struct pp__self *self)
 	return atomic_load(&self->shared->header->closing) != PP__OPEN;
 }
 
-/* While tasks come in a row, and until somebody waits for one. */
+/* While tasks come in a row, and until somebody waits for one. Others, the parent among them, may need this CPU. */
 static void let_gather(struct pp__self *self, uint64_t run)
 {
 	_Atomic uint32_t *gathering = &self->shared->control->gathering;
 	unsigned pauses = GATHER_PAUSES * (unsigned)(run < GATHER_TASKS ? run : GATHER_TASKS);
 
 	atomic_store_explicit(gathering, 1, memory_order_relaxed);
-	while (pauses-- && atomic_load_explicit(gathering, memory_order_relaxed))
+	while (pauses-- && atomic_load_explicit(gathering, memory_order_relaxed)) {
 		pp__spin_pause();
+		if (pauses % PAUSES_PER_YIELD == 0)
+			sched_yield();
+	}
 }
 
 /*
