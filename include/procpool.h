@@ -473,7 +473,7 @@ typedef struct pp_outcome {              /* made by the library; reached by poin
 	int          signal;             /* CRASHED: the signal, else 0 */
 	int          signal_code;        /* CRASHED: si_code of siginfo_t where the worker could tell, else 0 */
 	uintptr_t    fault_address;      /* CRASHED by SIGSEGV, SIGBUS, SIGILL, SIGFPE: si_addr, else 0 */
-	uint64_t     queued_ns;          /* from submit to start; never ran: to the end */
+	uint64_t     queued_ns;          /* from submit to start; never ran: to the end. Both are right to some microseconds */
 	uint64_t     running_ns;         /* from start to end; 0: never ran */
 	/* CRASHED by a signal that its worker caught (SEGV, BUS, ILL, FPE, ABRT, TRAP, SYS): as of that instant. */
 	uintptr_t    instruction;        /* where the thread was; 0: not known */

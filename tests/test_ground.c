@@ -1,18 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * White box: the ground that both sides stand on, in one process. Backings of the segment, words of slots, the ring, and
- * units for results against a plain model.
+ * White box: the ground that both sides stand on, in one process. Backings of the segment, words of slots, the ring,
+ * units for results against a plain model, and time stamps.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "clock.h"
 #include "ring.h"
 #include "segment.h"
 #include "slot.h"
 #include "support.h"
+#include "sysdep.h"
 #include "units.h"
+
+#define STAMP_ERROR_NS 50000
 
 static struct pp__segment segment;
 static struct pp__ring_writer writer;
@@ -278,11 +282,32 @@ START_TEST(units_forged_claims)
 }
 END_TEST
 
+/* Whatever it is read from: never back, and never away from the clock by more than looks that were disturbed leave. */
+START_TEST(stamps_keep_to_the_clock)
+{
+	struct pp__clock clock = { .ns = 0 };
+	int64_t last = 0, end, before, stamp, after;
+
+	pp__clock_init();
+	end = pp__now_ns() + 60000000;
+	do {
+		before = pp__now_ns();
+		stamp = pp__clock_read(&clock);
+		after = pp__now_ns();
+		ck_assert_int_ge(stamp, last);
+		ck_assert_int_ge(stamp, before - STAMP_ERROR_NS);
+		ck_assert_int_le(stamp, after + STAMP_ERROR_NS);
+		last = stamp;
+	} while (after < end);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("ground");
 	TCase *shared = support_tcase(suite, "segment"), *slot = support_tcase(suite, "slot");
 	TCase *ring = support_tcase(suite, "ring"), *room = support_tcase(suite, "room");
+	TCase *time = support_tcase(suite, "time");
 
 	tcase_add_test(shared, backing_tmpfile);
 	tcase_add_test(shared, backing_memfd);
@@ -295,6 +320,7 @@ static Suite *make_suite(void)
 	tcase_add_test(ring, ring_heals_forged_head);
 	tcase_add_test(room, units_against_model);
 	tcase_add_test(room, units_forged_claims);
+	tcase_add_test(time, stamps_keep_to_the_clock);
 	return suite;
 }
 
