@@ -7,8 +7,8 @@ set -eu
 LC_ALL=C
 export LC_ALL
 out=$BENCH_BUILDDIR/out
-programs=${BENCH_PROGRAMS:-"throughput scale roundtrip many crash start price footprint parent_death payload"}
-bars="T1 T2 T3 T4 T5 T6 T7 T8 L1 L2 L3 W1 C1 C2 C3 C4 S1 M1 M2 I1 R1 P1 P2 P3"
+programs=${BENCH_PROGRAMS:-"throughput scale roundtrip many crash start price footprint parent_death timeout payload"}
+bars="T1 T2 T3 T4 T5 T6 T7 T8 L1 L2 L3 W1 C1 C2 C3 C4 S1 M1 M2 I1 R1 R2 P1 P2 P3"
 # Calm, no program takes longer than a minute. On a machine that is busy, what a program has found by then still counts.
 most=${BENCH_TIMEOUT:-150}
 
