@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * R2: how long after its time is over a task that does not end by itself has been stopped, and the caller has the error,
- * with a grace of PP_NONE. The task notes when it begins, in memory of the application's own, and then loops, or is blocked
- * in a read, or blocks all signals and loops; the timeout counts from that note. In turns with it, what a bare fork costs:
- * from the call to the child's first step.
+ * R2: how long after its time is over a task that does not end by itself has been stopped, and the caller has the
+ * error, with a grace of PP_NONE. The task notes when it begins, in memory of the application's own, and then loops,
+ * or is blocked in a read, or blocks all signals and loops; the timeout counts from that note. In turns with it, what
+ * a bare fork costs: from the call to the child's first step.
  */
 #include <signal.h>
 #include <stdio.h>

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a task costs in the steady state: no system call, of the parent or of the worker. Both are traced, and each tells its
- * tracer by a mark, a system call that no kernel has, from where to where its calls count. While the worker sits in a
- * gate the parent submits a round of tasks, and then the next gate; let through, the worker runs the round up to that
- * gate; then the parent takes the results. So nobody has anything to wait for but gates, which are not counted.
+ * What a task costs in the steady state: no system call, of the parent or of the worker. Both are traced, and each
+ * tells its tracer by a mark, a system call that no kernel has, from where to where its calls count. While the worker
+ * sits in a gate the parent submits a round of tasks, and then the next gate; let through, the worker runs the round
+ * up to that gate; then the parent takes the results. So nobody has anything to wait for but gates, which are not
+ * counted.
  */
 #include <errno.h>
 #include <signal.h>
