@@ -96,7 +96,7 @@ bench-bars)
 	cat "$out/bars.tsv"
 	! grep -q '	short$' "$out/bars.tsv"
 	;;
-bench-instructions)
+bench-instructions | bench-costs)
 	exec sh "$BENCH_SRCDIR/${1#bench-}.sh"
 	;;
 *)
