@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # make bench, bench-bars: runs the measuring programs and prints the table, or the verdict on each bar. Table and plots
-# are left in the build folder, as bench/out/table.tsv, bars.tsv and *.svg. The other targets have their
+# are left in the build folder, as bench/out/table.tsv, bars.tsv, machine.tsv and *.svg. The other targets have their
 # own script.
 set -eu
 : "${BENCH_BUILDDIR:?is not set}" "${BENCH_SRCDIR:?is not set}"
@@ -45,6 +45,7 @@ measure() { # what each program prints goes to out/PROGRAM.lines; a program that
 	check_programs
 	mkdir -p "$out"
 	rm -f "$out"/*.lines
+	sh "$BENCH_SRCDIR/machine.sh" >"$out/machine.tsv"
 	for program in $programs; do
 		echo "bench: $program" >&2
 		status=0
@@ -96,7 +97,7 @@ bench-bars)
 	cat "$out/bars.tsv"
 	! grep -q '	short$' "$out/bars.tsv"
 	;;
-bench-instructions | bench-costs)
+bench-instructions | bench-costs | bench-table)
 	exec sh "$BENCH_SRCDIR/${1#bench-}.sh"
 	;;
 *)
