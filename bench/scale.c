@@ -107,7 +107,7 @@ static void totals(void *pool)
 		high = rate > high ? rate : high;
 	}
 	print(v, 3);
-	bench_bar("T5", "fastest to slowest", high / low, false, 1.5, "times");
+	bench_bar("T5", "100 k, 1 M, 10 M: fastest to slowest", high / low, false, 1.5, "times");
 }
 
 static void outstanding(void *pool)
@@ -121,7 +121,7 @@ static void outstanding(void *pool)
 	run_rounds(v, 2, bench_rounds(7));
 	r = ratio(&v[1], &v[0]);
 	print(v, 2);
-	bench_bar("T6", "against 32 Ki", r, true, 0.4, "times");
+	bench_bar("T6", "1 M outstanding against 32 Ki", r, true, 0.4, "times");
 }
 
 static void workers(void)
@@ -137,8 +137,8 @@ static void workers(void)
 	eight = ratio(&v[1], &v[0]);
 	many = ratio(&v[2], &v[0]);
 	print(v, 3);
-	bench_bar("T7", "8 to 2", eight, true, 0.5, "times");
-	bench_bar("T7", "64 to 2", many, true, 0.5, "times");
+	bench_bar("T7", "8 workers against 2", eight, true, 0.5, "times");
+	bench_bar("T7", "64 workers against 2", many, true, 0.5, "times");
 	for (int i = 0; i < 3; i++)
 		bench_ours.close(v[i].pool);
 }
@@ -155,7 +155,7 @@ static void threads(void)
 	run_rounds(v, 2, bench_rounds(11));
 	r = ratio(&v[1], &v[0]);
 	print(v, 2);
-	bench_bar("T8", "4 threads to 1", r, true, 0.9, "times");
+	bench_bar("T8", "4 threads against 1", r, true, 0.9, "times");
 	bench_ours.close(pool);
 }
 

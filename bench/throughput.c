@@ -75,7 +75,7 @@ static void compare(const struct comparison *c)
 	side->close(peer);
 	bench_ours.close(pool);
 	snprintf(metric, sizeof metric, "empty tasks, %d worker%s", c->workers, c->workers > 1 ? "s" : "");
-	snprintf(part, sizeof part, "%s, %d", c->peer, c->workers);
+	snprintf(part, sizeof part, "%s, %d worker%s", c->peer, c->workers, c->workers > 1 ? "s" : "");
 	bench_line("procpool", metric, "tasks/s", &ours);
 	bench_line(c->side == &bench_python || !c->side ? c->peer : side->name, metric, "tasks/s", &theirs);
 	snprintf(metric, sizeof metric, "rate against %s, %d worker%s", c->peer, c->workers, c->workers > 1 ? "s" : "");
