@@ -124,9 +124,9 @@ struct pp__worker {
 	_Atomic uint32_t  incarnation;           /* raised by the supervisor when the one before is confirmed dead */
 	_Atomic int32_t   pid;
 	_Atomic int32_t   seat;                  /* the index that users see; -1: a spare, or one that handed it on */
-	_Atomic uint32_t  requeue;               /* a slot put back by the supervisor, plus one: looked at before the ring */
+	_Atomic uint64_t  requeue;               /* pp__held_make: a slot put back by the supervisor; looked at before the ring */
 	_Atomic uint32_t  condemned;             /* it starts nothing any more; written by the supervisor, before it kills it */
-	_Atomic uint32_t  again;                 /* likewise, for a further attempt */
+	_Atomic uint64_t  again;                 /* likewise, for a further attempt */
 	_Atomic uint32_t  round, round_well;     /* the last that it has answered, and that whose function returned 0 */
 	int32_t           init_code;
 	char              text[PP__TEXT];        /* why the initializer failed */
@@ -138,6 +138,11 @@ struct pp__worker {
 	alignas(PP__LINE) struct pp__crash crash;        /* written by the crash handler */
 	struct pp__stack  stack;
 };
+
+/* A slot, and a number that is another each time, so that who clears a note of it clears the one that he has read, and not
+ * one that was put there since. 0: none. */
+static inline uint64_t pp__held_make(uint32_t slot, uint32_t number) { return (uint64_t)number << 32 | (slot + 1u); }
+static inline uint32_t pp__held_slot(uint64_t held) { return (uint32_t)held - 1u; }
 
 #define PP__KINDS        16u
 #define PP__BUCKETS      64u

@@ -85,6 +85,8 @@ static const unsigned char *locate(pp_future *future, struct pp__box *box, const
 {
 	const struct pp__shared *shared = &future->executor->segment.shared;
 
+	if (seen->size == 0)
+		return no_bytes;
 	if (seen->size <= PP__RESULT_INLINE) {
 		memcpy(box->bytes, shared->cells[future->slot].result, PP__RESULT_INLINE);
 		return box->bytes;
@@ -283,9 +285,10 @@ static int read_box(pp_future *future, struct pp__box *box)
 
 	see(&seen, pp__cell_of(future));
 	if (is_plain_result(future, &seen)) {
-		if (!future->neat)
+		if (!future->neat) {
 			pp__box_init(box);
-		box->outcome.library = future;
+			box->outcome.library = future;
+		}
 		box->outcome.attempt = 0;
 		read_times(future, &box->outcome, &seen);
 		rc = read_result(future, box, &seen);

@@ -273,7 +273,7 @@ void pp__future_recycle(pp_future *future)
 	struct pp__box *box = pp__box_of(future);
 	uint64_t word = pp__slot_look(cell);
 
-	if (box && (box->owned || box->report || box->earlier))
+	if (box && !future->neat && (box->owned || box->report || box->earlier))
 		pp__box_clear(box);
 	atomic_store_explicit(&future->boxed, PP__UNBOXED, memory_order_relaxed);
 	/* From here on its word decides nothing: one that was overwritten may look as if it had not ended. */

@@ -65,6 +65,7 @@ full  mutant announce -DSLOTS=2 -DTASKS=3 -DMUTANT_DONE_TAKEN_FIRST
 full  good   wake -DS=1 -DN=2 -DKILLS=2 BITSTATE
 full  good   wake -DW=3 -DS=1 -DN=3 BITSTATE
 full  good   slot -DKILLS=2 -DCANCELS=1 BITSTATE
+full  mutant slot -DKILLS=2 -DCANCELS=1 -DMUTANT_NOTES_ALIKE BITSTATE
 full  good   announce -DSLOTS=2 -DTASKS=3 -DKILLS=2 BITSTATE
 full  good   stop -DKILLS=2 BITSTATE
 full  good   spare -DDEATHS=3 BITSTATE

@@ -34,7 +34,7 @@ typedef word_t { mtype state; byte owner, incarnation, generation };
 word_t word[SLOTS];
 byte desc[SLOTS], result[SLOTS];         /* the task's number, plus one */
 byte entry[TASKS], head, tail;           /* the ring; entry: slot + 1 */
-byte cur[W], incarnation[W], requeued[W];/* requeued: slot + 1 */
+byte cur[W], incarnation[W], requeued[W];/* requeued: slot + 1, and 8 times a number */
 byte runs[TASKS], ends[TASKS];
 bool killed[W], gone[W];
 byte kills = KILLS, cancels = CANCELS;
@@ -78,7 +78,7 @@ inline look() {
 		at = requeued[i];
 		if
 		:: at ->
-			slot = at - 1;
+			slot = at % 8 - 1;
 			claim();
 			atomic { if :: requeued[i] == at -> requeued[i] = 0 :: else fi }
 		:: else
@@ -179,7 +179,11 @@ inline bury() {
 			i = 0;
 #ifndef MUTANT_NOT_PUT_BACK
 			do
+#ifdef MUTANT_NOTES_ALIKE
 			:: atomic { requeued[i] == 0 -> requeued[i] = slot + 1; break }
+#else
+			:: atomic { requeued[i] == 0 -> number = (number + 1) % 4; requeued[i] = slot + 1 + 8 * number; break }
+#endif
 			:: atomic { requeued[i] != 0 -> i++; assert(i < W) }
 			od
 #endif
@@ -203,7 +207,7 @@ inline bury() {
 
 active proctype supervisor()
 {
-	byte dead, slot, i;
+	byte dead, slot, i, number;
 
 end_watch:
 	do

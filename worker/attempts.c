@@ -107,7 +107,7 @@ static bool offer(struct pp__supervisor *s, uint32_t slot, uint64_t word)
 			continue;
 		if (!pp__slot_again(s->shared->cells + slot, word))
 			return true;             /* it was cancelled */
-		atomic_store(&s->shared->workers[i].again, slot + 1);
+		atomic_store(&s->shared->workers[i].again, pp__held_make(slot, ++s->noted));
 		atomic_fetch_add(&s->shared->control->requeued, 1);
 		pp__wake_one(s->shared);
 		return true;

@@ -82,8 +82,8 @@ void pp__kill_strangers(struct pp__supervisor *s)
 static void requeue(struct pp__supervisor *s, uint32_t slot)
 {
 	for (uint32_t i = 0; i < s->shared->header->entries; i++) {
-		uint32_t none = 0;
-		if (!atomic_compare_exchange_strong(&s->shared->workers[i].requeue, &none, slot + 1))
+		uint64_t none = 0, held = pp__held_make(slot, ++s->noted);
+		if (!atomic_compare_exchange_strong(&s->shared->workers[i].requeue, &none, held))
 			continue;
 		atomic_fetch_add(&s->shared->control->requeued, 1);
 		atomic_fetch_add(&s->shared->control->requeues, 1);
@@ -91,12 +91,12 @@ static void requeue(struct pp__supervisor *s, uint32_t slot)
 	}
 }
 
-bool pp__holds_ready(const struct pp__supervisor *s, const _Atomic uint32_t *holder)
+bool pp__holds_ready(const struct pp__supervisor *s, const _Atomic uint64_t *holder)
 {
-	uint32_t held = atomic_load(holder);
+	uint32_t slot = pp__held_slot(atomic_load(holder));
 
-	return held && held <= atomic_load(&s->shared->header->slots)
-	       && pp__word_state(pp__slot_look(s->shared->cells + held - 1)) == PP__READY;
+	return slot < atomic_load(&s->shared->header->slots)
+	       && pp__word_state(pp__slot_look(s->shared->cells + slot)) == PP__READY;
 }
 
 /* Whether something that was put back, or is offered again, still waits. The counter may have been overwritten: it is raised

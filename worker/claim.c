@@ -17,15 +17,15 @@ static uint64_t claim(struct pp__self *self, uint32_t slot)
 	return pp__slot_claim(self->shared->cells + slot, self->owner);
 }
 
-/* The word is cleared after the claim; if that claim fails, it was stale. */
-static uint64_t claim_held(struct pp__self *self, _Atomic uint32_t *holder, uint32_t *slot)
+/* The note is cleared after the claim; if that claim fails, it was stale. Another may have been put there meanwhile, of the
+ * same slot: that one stays. */
+static uint64_t claim_held(struct pp__self *self, _Atomic uint64_t *holder, uint32_t *slot)
 {
-	uint32_t held = atomic_load(holder);
-	uint64_t word;
+	uint64_t held = atomic_load(holder), word;
 
-	if (!held || held > atomic_load(&self->shared->header->slots))
+	if (pp__held_slot(held) >= atomic_load(&self->shared->header->slots))
 		return 0;
-	*slot = held - 1;
+	*slot = pp__held_slot(held);
 	word = claim(self, *slot);
 	atomic_compare_exchange_strong(holder, &held, 0);
 	return word;

@@ -46,6 +46,7 @@ struct pp__supervisor {
 	pid_t    pid;
 	struct pp__child children[PP__MAX_ENTRIES];
 	uint32_t incarnations[PP__MAX_ENTRIES];  /* the workers' lines have copies, for the parent */
+	uint32_t noted;                  /* notes of slots that were put back or offered again, so far */
 	bool     wants_spare;            /* a first worker has died or been recycled */
 	uint32_t unreplaced;             /* workers that have ended, and for which none was started */
 	bool     strangers;              /* something was reaped: orphans of it may be ours now */
@@ -101,7 +102,7 @@ void pp__kill_worker(struct pp__supervisor *s, uint32_t entry, int signal);
 void pp__kill_strangers(struct pp__supervisor *s);
 bool pp__has_children(const struct pp__supervisor *s);
 /* Whether a word by which workers find a slot names one that waits: it may be stale, or overwritten. */
-bool pp__holds_ready(const struct pp__supervisor *s, const _Atomic uint32_t *holder);
+bool pp__holds_ready(const struct pp__supervisor *s, const _Atomic uint64_t *holder);
 bool pp__has_requeued(const struct pp__supervisor *s);
 
 /* record.c: what is known of the death of a worker that was confirmed, for the task that went with it. */

@@ -159,10 +159,10 @@ static void dump_worker(const struct pp__shared *shared, uint32_t i)
 
 	if (!atomic_load(&line->pid) && !atomic_load(&line->requeue))
 		return;
-	printf("  entry %u: pid %d, seat %d, phase %u, incarnation %u, cur %u, tasks %llu, requeue %u, tokens %d\n", i,
+	printf("  entry %u: pid %d, seat %d, phase %u, incarnation %u, cur %u, tasks %llu, requeue %llx, tokens %d\n", i,
 	       (int)atomic_load(&line->pid), (int)atomic_load(&line->seat), atomic_load(&line->phase),
 	       atomic_load(&line->incarnation), atomic_load(&line->cur), (unsigned long long)atomic_load(&line->tasks),
-	       atomic_load(&line->requeue), pp__sem_has_token(&line->wake));
+	       (unsigned long long)atomic_load(&line->requeue), pp__sem_has_token(&line->wake));
 	if (atomic_load(&line->pid))
 		stepper_tell(stdout, atomic_load(&line->pid));
 }

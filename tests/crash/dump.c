@@ -62,9 +62,9 @@ static void dump_worker(const pp_executor *ex, uint32_t entry)
 	char text[16];
 
 	process_state(w->pid, text, sizeof text);
-	fprintf(stderr, "# worker %u: pid %d (%s) phase %u seat %d incarnation %u cur %d tasks %llu requeue %u tokens %d\n",
+	fprintf(stderr, "# worker %u: pid %d (%s) phase %u seat %d incarnation %u cur %d tasks %llu requeue %llx tokens %d\n",
 	        entry, w->pid, text, w->phase, w->seat, w->incarnation, (int)w->cur, (unsigned long long)w->tasks,
-	        w->requeue, pp__sem_has_token(&w->wake));
+	        (unsigned long long)w->requeue, pp__sem_has_token(&w->wake));
 }
 
 void dump_executor(const pp_executor *ex)

@@ -88,7 +88,7 @@ control() { # program and case
 
 # The mistake of that name is one that the table of the model's runs says must be found.
 in_model() { # name
-	grep -qE "^(short|full) mutant .*-D$1( |\$)" "$src/model/check.sh" && grep -q "def[a-z]* *(*$1" "$src"/model/*.pml
+	grep -qE "^(short|full) +mutant .*-D$1( |\$)" "$src/model/check.sh" && grep -q "def[a-z]* *(*$1" "$src"/model/*.pml
 }
 
 compile_mutant() { # folder, patch
