@@ -372,7 +372,8 @@ extern "C" {
  * size is 0. future may be NULL: the task then runs detached. After a failure *future is NULL and nothing was queued.
  * fn must be code that the workers have: in the program or in a library loaded before pp_executor_create.
  * 0; -EINVAL (NULL, bad options); -ENOMEM (private or shared address space), -ENOSPC (shared memory is full);
- * -ENOSPC also for an argument larger than max_bytes; an argument counts until its future is freed;
+ * -ENOSPC also for an argument that is larger than max_bytes, with what its task needs beside it; an argument counts
+ * until its future is freed;
  * -EAGAIN (max_pending or max_bytes is reached, and the options, or being in a callback, forbid to wait); -ETIMEDOUT (it was not
  * undercut in time); -ESHUTDOWN; -EPIPE (the pool is broken); -ECHILD (forked child or worker); -EFAULT (fn is not code
  * that the workers have). With descriptors also -ENOTSUP (no PP_PASS_FDS), -EBADF (one is not open), -EMFILE (more than
@@ -681,8 +682,8 @@ PP_CHECK PP_API int pp_map_create(pp_executor *executor, const pp_map_options *o
  * more); what the source said, when everything before it was given; -ESHUTDOWN, -EPIPE: likewise, when the executor
  * was shut down or broke before the end of the inputs (what had been taken and could not run is given as PP_CANCELLED
  * or PP_BROKEN); -EAGAIN (max_pending or max_bytes is reached by others, and the task options, or being in a callback,
- * forbid to wait), -ENOMEM, -ENOSPC: may be called again, but an item larger than max_bytes stays -ENOSPC; -EINVAL;
- * -ECHILD. *outcome is NULL but for 1.
+ * forbid to wait), -ENOMEM, -ENOSPC: may be called again; -EINVAL; -ECHILD. *outcome is NULL but for 1. An item that is
+ * larger than max_bytes does not run: it is given as PP_RAISED with the code -ENOSPC, and the map goes on.
  */
 PP_API int  pp_map_next(pp_map *map, uint64_t *index, const pp_outcome **outcome);
 

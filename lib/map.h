@@ -26,7 +26,7 @@ struct pp__batch {
 	uint64_t    first;               /* index of its first item */
 	uint32_t    count, given;
 	bool        opened;
-	int         verdict;             /* of all: PP_CANCELLED, PP_BROKEN when it could not be submitted; else 0 */
+	int         verdict;             /* of all: PP_CANCELLED, PP_BROKEN, PP_RAISED when it could not be submitted; else 0 */
 	pp_future  *future;              /* NULL: not submitted yet */
 	struct pp__pack pack;            /* of one that could not be submitted so far */
 	/* from its opening on, of a chunk: */

@@ -119,20 +119,39 @@ static void keep_spare(pp_map *map, struct pp__batch *batch)
 	batch->pack = (struct pp__pack){ 0 };
 }
 
-/* The door is closed, or the pool broken: it will never run, and no further input is taken. */
-void pp__batch_give_up(pp_map *map, struct pp__batch *batch, int error)
+/* It was submitted, or will never be. */
+static void settle(pp_map *map, struct pp__batch *batch, pp_future *future, int verdict)
 {
 	pthread_mutex_lock(&map->lock);
-	batch->verdict = error == -EPIPE ? PP_BROKEN : PP_CANCELLED;
-	if (!map->ended)
-		map->error = error;      /* after the end of the inputs each has an outcome, and nothing is missing */
-	map->ended = true;
-	map->refused = true;
+	batch->future = future;
+	batch->verdict = verdict;
 	map->unsubmitted--;
 	pthread_mutex_unlock(&map->lock);
 	keep_spare(map, batch);
 	if (map->options.unordered)
 		watch(map, batch);
+}
+
+/* The door is closed, or the pool broken: it will never run, and no further input is taken. */
+void pp__batch_give_up(pp_map *map, struct pp__batch *batch, int error)
+{
+	pthread_mutex_lock(&map->lock);
+	if (!map->ended)
+		map->error = error;      /* after the end of the inputs each has an outcome, and nothing is missing */
+	map->ended = true;
+	map->refused = true;
+	pthread_mutex_unlock(&map->lock);
+	settle(map, batch, NULL, error == -EPIPE ? PP_BROKEN : PP_CANCELLED);
+}
+
+/* An item alone: chunks are cut to what fits. */
+static bool never_fits(const pp_map *map, const struct pp__batch *batch, size_t size)
+{
+	const char *head = batch->pack.bytes;
+
+	if (batch->pack.used > sizeof(struct pp__chunk_head))    /* else it was not taken over from the source yet */
+		size = ((const struct pp__chunk_item *)(const void *)(head + sizeof(struct pp__chunk_head)))->size;
+	return batch->count == 1 && pp__room_never_fits(map->executor, &map->task, size);
 }
 
 int pp__batch_submit(pp_map *map, struct pp__batch *batch, bool block, const void *data, size_t size)
@@ -144,16 +163,13 @@ int pp__batch_submit(pp_map *map, struct pp__batch *batch, bool block, const voi
 		pp__batch_give_up(map, batch, rc);
 		return 0;
 	}
-	if (rc < 0)
-		return rc;
-	pthread_mutex_lock(&map->lock);
-	batch->future = future;
-	map->unsubmitted--;
-	pthread_mutex_unlock(&map->lock);
-	keep_spare(map, batch);
-	if (map->options.unordered)
-		watch(map, batch);
-	return 0;
+	if (rc == -ENOSPC && never_fits(map, batch, size)) {
+		settle(map, batch, NULL, PP_RAISED);     /* an error of this item, which those behind it have no part in */
+		return 0;
+	}
+	if (rc == 0)
+		settle(map, batch, future, 0);
+	return rc;
 }
 
 void pp__batch_free(pp_map *map, struct pp__batch *batch)

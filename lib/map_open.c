@@ -168,7 +168,7 @@ int pp__batch_open(pp_map *map, struct pp__batch *batch)
 	return 0;
 }
 
-/* It was never submitted: the door was closed, or the pool broken. */
+/* It was never submitted: it is too large, the door was closed, or the pool broken. */
 static void say_verdict(pp_map *map, int verdict)
 {
 	const struct pp__box *why = atomic_load(&map->executor->broken);
@@ -177,10 +177,14 @@ static void say_verdict(pp_map *map, int verdict)
 	o->kind = verdict;
 	o->task_name = map->name;
 	o->message = "cancelled before it started";
-	if (verdict != PP_BROKEN)
-		return;
-	o->code = why ? why->outcome.code : -EPIPE;
-	o->message = why ? why->outcome.message : "";
+	if (verdict == PP_RAISED) {
+		o->code = -ENOSPC;
+		o->message = "the item is larger than max_bytes";
+	}
+	if (verdict == PP_BROKEN) {
+		o->code = why ? why->outcome.code : -EPIPE;
+		o->message = why ? why->outcome.message : "";
+	}
 }
 
 /* Reads the entry once, in the order opposite to that in which it was written. false: the item has none. */

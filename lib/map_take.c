@@ -122,9 +122,7 @@ static size_t chunk_bytes(const pp_map *map)
 
 static bool never_fits(const pp_map *map, const struct pp__batch *batch)
 {
-	uint64_t most = map->executor->max_bytes;
-
-	return most && batch->count > 1 && pp__arguments_rounded(batch->pack.used) > most;
+	return batch->count > 1 && pp__room_never_fits(map->executor, &map->task, batch->pack.used);
 }
 
 /* The last item of a chunk, which begins there, has made it too large: it goes alone. Not before the others: what is given

@@ -33,12 +33,22 @@ static uint64_t delay_ns(int64_t ms)
 	return ms > INT64_MAX / 4000000 ? (uint64_t)INT64_MAX / 4 : (uint64_t)ms * 1000000;
 }
 
+static uint64_t record_size(uint32_t retries)
+{
+	return sizeof(struct pp__policy) + retries * sizeof(struct pp__attempt);
+}
+
+uint64_t pp__policy_bytes(const pp_executor *ex, const pp_task_options *o)
+{
+	return pp__policy_is_wanted(ex, o) ? pp__arguments_rounded(record_size(o->retries)) : 0;
+}
+
 /* The record's address; NULL and the error: there is no room. */
 static struct pp__policy *make_record(pp_executor *ex, pp_future *future, uint32_t retries, int *error)
 {
 	const struct pp__shared *shared = &ex->segment.shared;
-	uint64_t size = sizeof(struct pp__policy) + retries * sizeof(struct pp__attempt);
-	int64_t offset = pp__arguments_take(&ex->arguments, &ex->segment, size, &pp__extra_of(future)->policy_place);
+	int64_t offset = pp__arguments_take(&ex->arguments, &ex->segment, record_size(retries),
+	                                    &pp__extra_of(future)->policy_place);
 
 	*error = offset < 0 ? (int)offset : 0;
 	if (offset < 0)

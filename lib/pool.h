@@ -258,6 +258,8 @@ void pp__block_drop(pp_block *block);                                    /* a ta
 #define PP__ROOM_IS_SHORT (-EOVERFLOW)   /* of max_bytes, now; does not leave the library */
 /* As pp__arguments_take, within max_bytes; -ENOSPC also where it never fits. submit_lock held. */
 int64_t pp__room_take(pp_executor *executor, struct pp__arguments *area, uint64_t size, uint32_t *place);
+/* Whether a task has no room within max_bytes even when nobody else has any: its argument, and what its options need. */
+bool    pp__room_never_fits(const pp_executor *executor, const pp_task_options *options, uint64_t size);
 /* No lock held. 0: try again; -EAGAIN, -ETIMEDOUT. */
 int     pp__room_await(pp_executor *executor, const pp_task_options *options, int64_t deadline);
 void    pp__room_tell(pp_executor *executor);
@@ -267,6 +269,7 @@ static inline bool pp__policy_is_wanted(const pp_executor *executor, const pp_ta
 {
 	return options->retries || options->timeout_ms || options->deadline_ms || executor->has_times;
 }
+uint64_t pp__policy_bytes(const pp_executor *executor, const pp_task_options *options);  /* what it takes; 0: none */
 int  pp__policy_make(pp_executor *executor, pp_future *future, const pp_task_options *options);  /* submit_lock held */
 void pp__policy_release(pp_executor *executor, pp_future *future);                               /* submit_lock held */
 void pp__policy_tell(const pp_executor *executor, const pp_future *future);      /* after it was made READY; no lock held */

@@ -12,6 +12,13 @@ static bool fits(const pp_executor *ex, uint64_t size)
 	return ex->arguments.live - ex->init_bytes + ex->mutables.live + size <= ex->max_bytes;
 }
 
+bool pp__room_never_fits(const pp_executor *ex, const pp_task_options *o, uint64_t size)
+{
+	uint64_t rounded = pp__arguments_rounded(size), own = pp__policy_bytes(ex, o);
+
+	return ex->max_bytes && (rounded < size || rounded > ex->max_bytes || own > ex->max_bytes - rounded);
+}
+
 int64_t pp__room_take(pp_executor *ex, struct pp__arguments *area, uint64_t size, uint32_t *place)
 {
 	uint64_t rounded = ex->max_bytes ? pp__arguments_rounded(size) : 0;

@@ -17,8 +17,10 @@
 #define PASS_IS_FULL      (-ETOOMANYREFS)        /* does not leave this file */
 
 /* Where an argument outside of the descriptor is, or is to be copied to. */
-static int64_t place(pp_executor *ex, pp_future *future, const struct pp__input *in)
+static int64_t place(pp_executor *ex, pp_future *future, const pp_task_options *o, const struct pp__input *in)
 {
+	if (!in->block && pp__room_never_fits(ex, o, in->size))
+		return -ENOSPC;
 	if (!in->block)
 		return pp__room_take(ex, &ex->arguments, in->size, &pp__extra_of(future)->place);
 	pp__extra_of(future)->block = pp_block_ref(in->block);
@@ -41,7 +43,7 @@ static int fill(pp_executor *ex, pp_future *future, const pp_task_options *o, pp
 			return rc;
 	}
 	if (in->block || in->size > PP__ARG_INLINE - name_size) {
-		offset = place(ex, future, in);
+		offset = place(ex, future, o, in);
 		if (offset < 0)
 			return (int)offset;
 		bytes = shared->base + offset;

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -200,6 +201,50 @@ START_TEST(fds_cancelled)
 }
 END_TEST
 
+struct submitter { pp_executor *ex; struct gate gate; int read_end; pp_future *future; };
+
+static void *occupant_main(void *s_)
+{
+	struct submitter *s = s_;
+
+	return (void *)(intptr_t)pp_submit(s->ex, task_gate, &s->gate, sizeof s->gate, NULL);
+}
+
+static void *submitter_main(void *s_)
+{
+	struct submitter *s = s_;
+
+	s->read_end = submit_pipe(s->ex, task_write, "text", 4, &s->future);
+	return NULL;
+}
+
+/* In the caller's own process, while another one's task runs: a submit that waits for its turn has copies already. */
+START_TEST(fds_cancelled_inline)
+{
+	pp_options options = support_options(PP_INLINE);
+	pp_stats stats = PP_STATS_INIT;
+	pthread_t occupant, submitter;
+	struct submitter s;
+
+	options.flags = PP_PASS_FDS;
+	s.ex = support_create(&options);
+	gate_make(&s.gate);
+	ck_assert_int_eq(pthread_create(&occupant, NULL, occupant_main, &s), 0);
+	gate_await(&s.gate, 1);
+	ck_assert_int_eq(pthread_create(&submitter, NULL, submitter_main, &s), 0);
+	while (pp_executor_stats(s.ex, &stats) == 0 && stats.submitted < 2)
+		poll(NULL, 0, 1);
+	ck_assert_int_eq(pp_executor_shutdown(s.ex, PP_SHUTDOWN_CANCEL_PENDING, 0), 0);
+	gate_open(&s.gate, 1);
+	ck_assert_int_eq(pthread_join(submitter, NULL) | pthread_join(occupant, NULL), 0);
+	support_assert_kind(s.future, PP_CANCELLED);
+	assert_pipe(s.read_end, "", 0);
+	pp_future_free(s.future);
+	pp_executor_free(s.ex);
+	gate_destroy(&s.gate);
+}
+END_TEST
+
 /* A worker dies with its task's descriptor, and those of tasks behind it do not stay with the ones that follow. */
 START_TEST(fds_across_a_death)
 {
@@ -343,6 +388,7 @@ static Suite *make_suite(void)
 	tcase_add_test(arrive, fds_of_every_number);
 	tcase_add_test(arrive, fds_misused);
 	tcase_add_test(arrive, fds_cancelled);
+	tcase_add_test(arrive, fds_cancelled_inline);
 	tcase_add_test(arrive, fds_across_a_death);
 	tcase_add_test(arrive, fds_replaced_by_the_task);
 	tcase_add_test(full, fds_more_than_the_way_holds);

@@ -53,6 +53,24 @@ START_TEST(max_bytes_never_fits)
 }
 END_TEST
 
+/* Beside what its own time limits and attempts need, the argument would wait for itself. */
+START_TEST(max_bytes_never_fits_beside_retries)
+{
+	pp_task_options options = PP_TASK_OPTIONS_INIT;
+	pp_executor *ex = bounded();
+	pp_future *future;
+
+	options.submit_timeout_ms = 100;
+	options.retries = 1;
+	ck_assert_int_eq(pp_submit_with(ex, &options, task_echo, bytes, BOUND, &future), -ENOSPC);
+	ck_assert_ptr_null(future);
+	ck_assert_int_eq(pp_submit_with(ex, &options, task_echo, bytes, BOUND - 128, &future), 0);
+	support_assert_returned(future, bytes, BOUND - 128);
+	pp_future_free(future);
+	pp_executor_free(ex);
+}
+END_TEST
+
 START_TEST(max_bytes_eagain)
 {
 	pp_executor *ex = bounded();
@@ -182,6 +200,43 @@ START_TEST(max_bytes_cuts_chunks)
 }
 END_TEST
 
+static int next_too_large(const void **data, size_t *size, void *items_)
+{
+	struct items *items = items_;
+
+	*data = bytes;
+	*size = items->taken % 3 == 1 ? BOUND + 1 : 10;
+	return items->taken++ < items->n;
+}
+
+/* An item that never fits is its own error; the first, too, would not keep the map from being made. */
+START_TEST(max_bytes_item_too_large)
+{
+	pp_map_options options = PP_MAP_OPTIONS_INIT;
+	struct items items = { .n = 100, .taken = _i & 4 ? 1 : 0 };
+	int n = 0, first = items.taken;
+	pp_executor *ex = bounded();
+	const pp_outcome *outcome;
+	uint64_t index, done;
+	pp_map *map;
+
+	options.chunk = _i & 1 ? 7 : 1;
+	options.unordered = _i & 2 ? 1 : 0;
+	ck_assert_int_eq(pp_map_create(ex, &options, task_echo, next_too_large, &items, &map), 0);
+	for (; pp_map_next(map, &index, &outcome) == 1; n++) {
+		bool large = (index + (uint64_t)first) % 3 == 1;
+		ck_assert_int_eq(outcome->kind, large ? PP_RAISED : PP_RETURNED);
+		ck_assert_int_eq(outcome->code, large ? -ENOSPC : 0);
+		ck_assert_uint_eq(outcome->size, large ? 0 : 10);
+	}
+	ck_assert_int_eq(n, items.n - first);
+	ck_assert_int_eq(pp_map_progress(map, &done, NULL), 1);
+	ck_assert_uint_eq(done, (uint64_t)n);
+	pp_map_free(map);
+	pp_executor_free(ex);
+}
+END_TEST
+
 /* Others have all the room, until the time of the map is over. */
 START_TEST(max_bytes_map_times_out)
 {
@@ -209,12 +264,14 @@ static Suite *make_suite(void)
 
 	memset(bytes, 7, sizeof bytes);
 	tcase_add_test(bound, max_bytes_never_fits);
+	tcase_add_test(bound, max_bytes_never_fits_beside_retries);
 	tcase_add_test(bound, max_bytes_eagain);
 	tcase_add_test(bound, max_bytes_waits);
 	tcase_add_test(bound, max_bytes_of_detached);
 	tcase_add_test(bound, max_bytes_beside_initializer_data);
 	tcase_add_test(bound, max_bytes_map_times_out);
 	tcase_add_loop_test(bound, max_bytes_cuts_chunks, 0, 4);
+	tcase_add_loop_test(bound, max_bytes_item_too_large, 0, 8);
 	return suite;
 }
 

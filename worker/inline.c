@@ -92,15 +92,17 @@ void pp__inline_run(struct pp__self *self, uint32_t slot, const struct pp__pass_
 	uint64_t word = pp__slot_claim(cell, self->owner);
 	int rc;
 
-	if (word)
-		pp__task_begin(self, slot, word);
-	word = word ? pp__slot_run(cell, word) : 0;
-	if (!word)
-		return;                  /* cancelled */
-	start(self, cell);
 	self->fd_count = fd_count > 0 ? (uint32_t)fd_count : 0;
 	for (uint32_t i = 0; i < self->fd_count; i++)
 		self->fds[i] = fds[i];
+	if (word)
+		pp__task_begin(self, slot, word);
+	word = word ? pp__slot_run(cell, word) : 0;
+	if (!word) {
+		pp__pass_close_all(self);        /* cancelled */
+		return;
+	}
+	start(self, cell);
 	rc = call(self, self->shared->descs + slot, fd_count < 0 ? fd_count : 0);
 	pp__pass_close_all(self);
 	cell->end_ns = (uint64_t)pp__now_ns();
