@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What options cost each task that does nothing: accounting, capture, and a timeout that does not come to pass. Parent and
+ * What options cost each task that does nothing: accounting, hardening, capture, and a timeout that does not come to pass. Parent and
  * worker share one CPU, so what either of them does more is in the difference; and the parent sleeps until the last task has
  * ended, because a worker that it had to be switched with for each task would be all that is measured. A round is one measure
  * without and one with, and the difference is taken round by round.
@@ -18,6 +18,7 @@ struct option {
 
 static const struct option options[] = {
 	{ "PP_ACCOUNTING", PP_ACCOUNTING, 0 },
+	{ "PP_HARDENED", PP_HARDENED, 0 },
 	{ "PP_CAPTURE", PP_CAPTURE, 0 },
 	{ "timeout_ms", 0, 3600 * 1000 },
 };

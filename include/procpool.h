@@ -103,10 +103,11 @@ enum pp_flags {                          /* pp_options.flags */
 	PP_COPY_OUT      = 1u << 7,      /* with it: results are copied to private memory of the parent and checked there */
 	PP_NO_CRASH_HANDLER = 1u << 8,   /* see pp_executor_create: workers keep the application's own */
 	PP_CAPTURE       = 1u << 9,      /* keeps what tasks print, for the post-mortem: see capture_bytes */
-	PP_ACCOUNTING    = 1u << 10      /* outcomes say what each task used: costs two getrusage(2) per task, which is 1.5 us
+	PP_ACCOUNTING    = 1u << 10,     /* outcomes say what each task used: costs two getrusage(2) per task, which is 1.5 us
 	                                    where an empty task takes 0.2 us without (bench/price, in a virtual machine).
 	                                    Known of tasks that return, raise, exit or crash; not of one that is killed or
 	                                    calls _exit, nor of single items of a map's chunk */
+	PP_HARDENED      = 1u << 11      /* what workers share is read-only while they run code of the application: see below */
 };
 
 /*
@@ -120,6 +121,21 @@ enum pp_flags {                          /* pp_options.flags */
  * change no more, for the price of that copy. A block made of it by pp_future_block is the shared memory itself all
  * the same.
  *   -EINVAL: PP_COPY_OUT alone. -ENOTSUP: the library was built without checksums.
+ */
+
+/*
+ * PP_HARDENED. Without it a task with a wild pointer can write over what other tasks of the pool need to end rightly. With
+ * it all shared memory is read-only in a worker while a function of the application runs there (task, initializer,
+ * finalizer, round, each item of a map's chunk), so that such a write is the writer's own SIGSEGV: every other future
+ * ends as it would have, and its task runs at most once. What a task may write are room of pp_return_alloc and its own
+ * mutable block; these begin at pages of their own, and a block takes whole pages. Room up to 256 bytes, and that of an
+ * item of a chunk, is private memory until the function returns; -ENOMEM and -ENOSPC are then told of at the end.
+ *   It costs four mprotect(2) per task, some more for a result above 16 bytes, and two per call of pp_task_progress: in
+ * a virtual machine, where each takes 3 to 5 us, an empty task took 0.4 us without, and 15 to 20 us more with it
+ * (bench/price, on a machine that was busy with other things). Protection keys are not used.
+ *   It is against accidents: a task can call mprotect itself, or write over the library's private memory in its own process.
+ * A thread that is still there when its task has returned can write while the library's code runs. What was published stays
+ * readable to all workers. -EINVAL with PP_INLINE.
  */
 
 /*

@@ -21,6 +21,21 @@ static pp_block *usable(const pp_block *block)
 	return block && pp__is_original_process() ? (pp_block *)(uintptr_t)block : NULL;
 }
 
+/* Where the pages of a mutable block are opened for its task alone, no other has a part of them. */
+static bool has_own_pages(const pp_block *block)
+{
+	return block->executor->flags & PP_HARDENED && block->flags & PP_BLOCK_MUTABLE
+	       && block->size <= SIZE_MAX - 2 * PP__PAGE;        /* a larger one fails anyway */
+}
+
+/* What it takes so that whole pages of it can be found in there. */
+static uint64_t room_of(const pp_block *block)
+{
+	if (!has_own_pages(block))
+		return block->size;
+	return ((block->size + PP__PAGE - 1) & ~(uint64_t)(PP__PAGE - 1)) + PP__PAGE - PP__LINE;
+}
+
 /* A place for it, with submit_lock held. */
 static int take_place(pp_block *block)
 {
@@ -33,10 +48,12 @@ static int take_place(pp_block *block)
 		return -EPIPE;
 	if (atomic_load_explicit(&ex->holds_room, memory_order_relaxed))
 		pp__slots_harvest(ex);
-	offset = pp__room_take(ex, area_of(block), block->size, &block->place);
+	offset = pp__room_take(ex, area_of(block), room_of(block), &block->place);
 	if (offset < 0)
 		return offset == PP__ROOM_IS_SHORT ? -EAGAIN : (int)offset;
 	block->offset = (uint64_t)offset;
+	if (has_own_pages(block))
+		block->offset = (block->offset + PP__PAGE - 1) & ~(uint64_t)(PP__PAGE - 1);
 	ex->taken++;
 	return 0;
 }

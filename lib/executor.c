@@ -176,7 +176,7 @@ static int make_shared(pp_executor *ex, const pp_options *o)
 	h->grace_ns = o->grace_ms == PP_NONE ? 0 : o->grace_ms < INT64_MAX / 4000000 ? o->grace_ms * 1000000 : INT64_MAX / 4;
 	h->initializer = o->initializer;
 	h->finalizer = o->finalizer;
-	rc = pp__arguments_init(&ex->arguments, h->arguments, h->control);
+	rc = pp__arguments_init(&ex->arguments, h->arguments, h->lives);
 	if (rc == 0)
 		rc = pp__arguments_init(&ex->mutables, h->mutables, h->size);
 	if (rc == 0)

@@ -4,8 +4,8 @@
  * workers, cut by who writes it:
  *
  *   read-only in workers                      | writable by workers
- *   header | descriptors | rings | arguments  | control | worker lines | tallies | cells | extensions | unit words |
- *   and read-only blocks                      | results | and mutable blocks
+ *   header | descriptors | rings | arguments  | control | worker lines | tallies | cells | extensions | usages |
+ *   and read-only blocks | lives              | unit words | results | and mutable blocks
  *
  * A slot is one future's shared half: its descriptor (what to do, written by the parent alone) and its cell (what became
  * of it). References are slot numbers and offsets, never pointers, but for the task's function, which is valid in every
@@ -133,7 +133,8 @@ struct pp__worker {
 	_Atomic uint64_t  resident;              /* private bytes that it had when it became live, where options ask; or 0 */
 
 	alignas(PP__LINE) struct pp__sem wake;
-	/* Robust; locked by the worker at birth and held for life. Only the supervisor looks at it, after the owner's death. */
+	/* Robust; locked by the worker at birth and held for life. Only the supervisor looks at it, after the owner's death.
+	 * With PP_HARDENED in a page of its own: pp__life_of. */
 	alignas(PP__LINE) pthread_mutex_t life;
 	alignas(PP__LINE) struct pp__crash crash;        /* written by the crash handler */
 	struct pp__stack  stack;
@@ -278,6 +279,7 @@ struct pp__header {
 	pp_fn            *round_fn;              /* pp_executor_run_on_workers */
 	uint64_t          round_offset, round_size;
 	uint64_t          tallies;               /* offset of the area: the supervisor's, and one per entry */
+	uint64_t          lives;                 /* offset of the area: a page per entry, which have memory with PP_HARDENED only */
 };
 
 static_assert(sizeof(struct pp__policy) <= PP__LINE, "a policy without retries is one line");
@@ -308,6 +310,15 @@ struct pp__shared {
 static inline struct pp__tally *pp__tally_of(const struct pp__shared *shared, uint32_t entry)
 {
 	return shared->tallies + 1 + entry;
+}
+
+/* The kernel writes to it when the owner ends, and libc when a task locks a robust mutex of its own: so where the lines are
+ * read-only meanwhile it stands elsewhere, and only its owner can write to that page. */
+static inline pthread_mutex_t *pp__life_of(const struct pp__shared *shared, uint32_t entry)
+{
+	if (!(shared->header->flags & PP_HARDENED))
+		return &shared->workers[entry].life;
+	return (pthread_mutex_t *)(void *)(shared->base + shared->header->lives + (uint64_t)entry * PP__PAGE);
 }
 
 #endif

@@ -10,7 +10,8 @@
 #include "sum.h"
 
 #define KNOWN_FLAGS (PP_START_ALL | PP_SELF_DISPATCH | PP_MEMFD_ONLY | PP_SHM_ONLY | PP_PASS_FDS \
-                     | PP_PIN_EACH | PP_CHECKSUM | PP_COPY_OUT | PP_NO_CRASH_HANDLER | PP_CAPTURE | PP_ACCOUNTING)
+                     | PP_PIN_EACH | PP_CHECKSUM | PP_COPY_OUT | PP_NO_CRASH_HANDLER | PP_CAPTURE | PP_ACCOUNTING \
+                     | PP_HARDENED)
 #define DEFAULT_START_ATTEMPTS 3
 #define DEFAULT_CAPTURE 4096
 #define DEFAULT_GRACE_MS 1000
@@ -86,6 +87,8 @@ int pp__options_read(pp_options *to, const pp_options *from)
 	if ((to->flags & PP_COPY_OUT) && !(to->flags & PP_CHECKSUM))
 		return -EINVAL;
 	if ((to->max_workers < 0 && to->max_workers != PP_INLINE) || to->max_workers > (int32_t)PP__MAX_WORKERS)
+		return -EINVAL;
+	if ((to->flags & PP_HARDENED) && to->max_workers == PP_INLINE)
 		return -EINVAL;
 	if ((!to->initializer_data && to->initializer_size) || !surroundings_are_valid(to))
 		return -EINVAL;

@@ -89,6 +89,7 @@ static void lay_out(struct pp__header *h, uint32_t max_workers)
 	at += PP__LEVELS * 2 * h->ring_stride;
 	h->arguments = at;
 	h->control = h->size / 2;
+	h->lives = h->control - (uint64_t)PP__MAX_ENTRIES * PP__PAGE;
 	at = h->control + PP__PAGE;
 	h->workers = at;
 	at += (PP__MAX_ENTRIES * sizeof(struct pp__worker) + PP__PAGE - 1) & ~(uint64_t)(PP__PAGE - 1);
@@ -171,10 +172,14 @@ static int map_object(struct pp__segment *segment)
 	return -error;
 }
 
+void (*pp__memory_opener)(void *address, size_t size);
+
 int pp__memory_commit_at(void *address, size_t size)
 {
 	uintptr_t at = (uintptr_t)address & ~(uintptr_t)(PP__PAGE - 1), end = (uintptr_t)address + size;
 
+	if (pp__memory_opener)
+		pp__memory_opener(address, size);
 	while (at < end) {
 		size_t step = end - at < COMMIT_STEP ? end - at : COMMIT_STEP;
 		step = (step + PP__PAGE - 1) & ~(size_t)(PP__PAGE - 1);
@@ -219,6 +224,8 @@ int pp__memory_commit(const struct pp__segment *segment, uint64_t offset, uint64
 
 void pp__memory_discard(const struct pp__shared *shared, uint64_t offset, uint64_t size)
 {
+	if (pp__memory_opener)
+		pp__memory_opener(shared->base + offset, size);
 	madvise(shared->base + offset, size, MADV_REMOVE);
 }
 

@@ -41,6 +41,9 @@ int  pp__segment_map_again(const struct pp__segment *segment);
 /* Makes what the parent alone writes read-only in this process, and hides all of it from children of this process. */
 int  pp__segment_restrict(const struct pp__shared *shared);
 
+/* In a worker where areas are read-only, called before memory is given to a range or taken from it; else NULL. */
+extern void (*pp__memory_opener)(void *address, size_t size);
+
 /* Gives the range memory, so that touching it cannot fail. 0; -ENOSPC -ENOMEM. May be called again for what has some. */
 int  pp__memory_commit(const struct pp__segment *segment, uint64_t offset, uint64_t size);
 int  pp__memory_commit_at(void *address, size_t size);   /* the same without a descriptor, for workers */

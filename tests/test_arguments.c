@@ -28,7 +28,7 @@ static void set_up(void)
 	if (text)
 		seed = (unsigned)strtoul(text, NULL, 10);
 	ck_assert_int_eq(pp__segment_create(&segment, PP__BACKING_MEMFD, 4), 0);
-	ck_assert_int_eq(pp__arguments_init(&arguments, segment.shared.header->arguments, segment.shared.header->control), 0);
+	ck_assert_int_eq(pp__arguments_init(&arguments, segment.shared.header->arguments, segment.shared.header->lives), 0);
 }
 
 static void tear_down(void)

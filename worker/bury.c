@@ -314,7 +314,7 @@ static void bury(struct pp__supervisor *s, uint32_t entry, const siginfo_t *info
 	uint32_t phase = atomic_load(&line->phase), spare = entry + 1;
 	bool ordered = child->killed_ns || child->term_ns;
 
-	if (!child->marked_ns && pp__owner_has_died(line))
+	if (!child->marked_ns && pp__owner_has_died(s, entry))
 		atomic_fetch_add(&s->shared->control->owner_deaths, 1);
 	kill(-child->pid, SIGKILL);
 	child->memory = memory_cause(s, entry, info);

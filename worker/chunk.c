@@ -26,6 +26,8 @@ void pp__chunk_drop(struct pp_task *task)
 
 	if (!task->chunk->overflowed)
 		return;
+	pp__task_open_units(task);
+	pp__guard_end_result(&task->self->guard);
 	pp__units_release(shared, task->slot, task->generation, atomic_load(note));
 	atomic_store(note, 0);
 	task->chunk->overflowed = false;
@@ -37,16 +39,20 @@ int pp__chunk_make_room(struct pp_task *task, uint64_t size, unsigned char **pla
 	struct pp__chunk_work *work = task->chunk;
 	int64_t offset;
 
+	if (size <= work->size - work->used && task->self->guard.on)
+		return pp__task_stage(task, size, place);
 	if (size <= work->size - work->used) {
 		*place = work->room + work->used;
 		return 0;
 	}
+	pp__task_open_units(task);
 	offset = pp__units_claim_noted(shared, &task->self->cursor, &shared->cells[task->slot].overflow, task->slot,
 	                               task->generation, size);
 	if (offset < 0)
 		return (int)offset;
 	work->overflowed = true;
 	*place = (unsigned char *)shared->base + offset;
+	pp__guard_open_at(&task->self->guard, *place, size);
 	return 0;
 }
 
@@ -69,13 +75,27 @@ static void publish(struct pp_task *item, uint32_t i, int code)
 	                      memory_order_release);
 }
 
+/* The room is one for all items, and none has any of it while it runs. */
+static void take_back(struct pp_task *item)
+{
+	struct pp__chunk_work *work = item->chunk;
+
+	pp__task_take(item);
+	pp__guard_open_at(&item->self->guard, work->room, work->size);
+	if (item->staged && item->size)
+		memcpy(work->room + work->used, item->self->guard.stage, item->size);
+}
+
 static void run_item(struct pp_task *item, uint32_t i, const struct pp__chunk_item *argument)
 {
 	struct pp__self *self = item->self;
-	int rc = item->chunk->head->fn(item, argument->bytes, argument->size);
+	int rc;
 
+	pp__task_lend(item);
+	rc = item->chunk->head->fn(item, argument->bytes, argument->size);
 	if (!(self->inlined ? pp__is_original_process() : pp__is_owner_process(self->mark, self->pid)))
 		_exit(0);                        /* a child of the item came back from it */
+	take_back(item);
 	if (!self->inlined)
 		pp__flush_output();
 	self->now_ns = pp__clock_read(&self->clock);
@@ -86,8 +106,10 @@ static void run_item(struct pp_task *item, uint32_t i, const struct pp__chunk_it
 static int claim_room(pp_task *task, struct pp__chunk_work *work)
 {
 	const struct pp__shared *shared = task->self->shared;
-	int64_t offset = pp__units_claim(shared, &task->self->cursor, task->slot, task->generation, work->head->room);
+	int64_t offset;
 
+	pp__task_open_units(task);
+	offset = pp__units_claim(shared, &task->self->cursor, task->slot, task->generation, work->head->room);
 	if (offset < 0)
 		return pp_raise(task, (int)offset, "no room for the results of a chunk");
 	work->room = (unsigned char *)shared->base + offset;

@@ -13,6 +13,7 @@
  * it back. cur is stored first, so that there is no instant at which the owner is known to nobody. */
 static uint64_t claim(struct pp__self *self, uint32_t slot)
 {
+	pp__guard_open_at(&self->guard, self->shared->cells + slot, sizeof(struct pp__cell));
 	atomic_store_explicit(&self->line->cur, slot, memory_order_release);
 	return pp__slot_claim(self->shared->cells + slot, self->owner);
 }

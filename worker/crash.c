@@ -44,12 +44,14 @@ static void settle(struct pp__self *self, int signal, int code, const siginfo_t 
 	struct pp__cell *cell;
 	uint64_t word;
 
+	pp__guard_drop(&self->guard);
 	if (slot >= atomic_load(&shared->header->slots))
 		return;
 	cell = shared->cells + slot;
 	word = pp__slot_look(cell);
 	if (!pp__state_runs(pp__word_state(word)) || !pp__word_is_owned_by(word, self->owner))
 		return;
+	pp__guard_open_at(&self->guard, cell, sizeof *cell);
 	cell->end_ns = (uint64_t)pp__now_ns();
 	if (self->accounts)
 		pp__usage_end(self, slot);
@@ -70,8 +72,10 @@ static void settle(struct pp__self *self, int signal, int code, const siginfo_t 
 	pp__promote_spare(self);
 	sched_setscheduler(0, SCHED_IDLE, &zero);
 	sched_yield();                   /* who was woken on this CPU would else wait until the slice is over */
-	if (info)
+	if (info) {
+		pp__guard_drop_all(&self->guard);
 		pp__death_save_stack(self, slot, word);
+	}
 }
 
 /* One thread settles; others wait for the process to end. true: it is this one. false: it has been here before, and
@@ -95,8 +99,10 @@ static void on_crash(int signal, siginfo_t *info, void *context)
 	if (getpid() == dying_self->pid && is_first(dying_self))
 		settle(dying_self, signal, info->si_code, info, context);
 	sigaction(signal, &action, NULL);
-	if (info->si_code > 0 && has_address(signal))
+	if (info->si_code > 0 && has_address(signal)) {
+		pp__guard_refuse(&dying_self->guard);
 		return;                  /* the instruction is tried again, and the core shows it */
+	}
 	sigemptyset(&set);
 	sigaddset(&set, signal);
 	pthread_sigmask(SIG_UNBLOCK, &set, NULL);

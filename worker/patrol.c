@@ -28,11 +28,12 @@ uint64_t pp__word_at_hand(const struct pp__supervisor *s, uint32_t entry, struct
 
 /* The kernel's mark in the robust mutex. Read, and never locked: by now anything may stand there, and glibc ends a process
  * that tries a mutex which is none. */
-bool pp__owner_has_died(const struct pp__worker *line)
+bool pp__owner_has_died(const struct pp__supervisor *s, uint32_t entry)
 {
 	static_assert(offsetof(pthread_mutex_t, __data.__lock) == 0, "the word that the kernel marks comes first");
 
-	return (atomic_load((const _Atomic unsigned *)(const void *)&line->life) & ~FUTEX_WAITERS) == FUTEX_OWNER_DIED;
+	return (atomic_load((const _Atomic unsigned *)(const void *)pp__life_of(s->shared, entry)) & ~FUTEX_WAITERS)
+	       == FUTEX_OWNER_DIED;
 }
 
 /* The mark says that the thread is gone; waitid says nothing yet, and after an exec it never will. */
@@ -43,7 +44,7 @@ static void end_if_owner_gone(struct pp__supervisor *s, uint32_t entry, int64_t 
 	if (child->killed_ns)
 		return;
 	if (!child->marked_ns) {
-		if (!pp__owner_has_died(&s->shared->workers[entry]))
+		if (!pp__owner_has_died(s, entry))
 			return;
 		atomic_fetch_add(&s->shared->control->owner_deaths, 1);
 		child->marked_ns = now;

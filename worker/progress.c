@@ -24,12 +24,18 @@ static void write_record(struct pp__progress *record, uint64_t of, uint64_t done
 	atomic_store_explicit(&record->sequence, odd + 1, memory_order_release);
 }
 
+static void say(const struct pp_task *task, uint64_t done, uint64_t total, const char *text)
+{
+	pp__guard_open(&task->self->guard, PP__OPEN_CORE);
+	write_record(&task->self->tally->progress, pp__progress_of(task->slot, task->generation), done, total, text);
+	pp__guard_close(&task->self->guard);
+}
+
 int pp_task_progress(pp_task *task, uint64_t done, uint64_t total, const char *text)
 {
 	if (!task)
 		return -EINVAL;
 	if (task->slot != PP__NO_SLOT)
-		write_record(&task->self->tally->progress, pp__progress_of(task->slot, task->generation), done, total,
-		             text ? text : "");
+		say(task, done, total, text ? text : "");
 	return 0;
 }

@@ -55,10 +55,10 @@ static void close_supervisors(const struct pp__boot *boot)
 
 /* Tasks may have overwritten it since the supervisor has made it; with some of what may stand there libc waits for ever,
  * or ends the process. So it is made again, and only tried: without it a death is found by other ways. */
-static void take_life(struct pp__worker *line)
+static void take_life(pthread_mutex_t *life)
 {
-	pp__life_make(line);
-	if (pthread_mutex_trylock(&line->life) != 0)
+	pp__life_make(life);
+	if (pthread_mutex_trylock(life) != 0)
 		return;
 }
 
@@ -77,7 +77,7 @@ int pp__worker_setup(struct pp__self *self, struct pp__supervisor *supervisor)
 	self->owner = pp__owner(self->entry, self->incarnation);
 	atomic_store(&line->pid, self->pid);
 	setpgid(0, 0);
-	take_life(line);
+	take_life(pp__life_of(self->shared, self->entry));
 	close_supervisors(&supervisor->boot);
 	pp__pass_forget(supervisor);
 	self->pass = supervisor->boot.pass;
@@ -94,6 +94,8 @@ int pp__worker_setup(struct pp__self *self, struct pp__supervisor *supervisor)
 		rc = pp__crash_arm(self);
 	if (rc == 0)
 		rc = pp__surroundings_limit(self, self->options);
+	if (rc == 0)
+		rc = pp__guard_arm(self);
 	if (rc < 0) {
 		line->init_code = rc;
 		atomic_store(&line->phase, PP__SETUP_FAILED);

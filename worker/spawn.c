@@ -64,23 +64,27 @@ static uint32_t free_entry(const struct pp__supervisor *s)
 }
 
 /* A robust mutex, so that the kernel marks the end of its owner. It is made anew for each incarnation, never unlocked. */
-void pp__life_make(struct pp__worker *line)
+void pp__life_make(pthread_mutex_t *life)
 {
 	pthread_mutexattr_t attributes;
 
 	pthread_mutexattr_init(&attributes);
 	pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
 	pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
-	pthread_mutex_init(&line->life, &attributes);
+	pthread_mutex_init(life, &attributes);
 	pthread_mutexattr_destroy(&attributes);
 }
 
-static void prepare_line(const struct pp__supervisor *s, uint32_t entry, int32_t seat)
+static int prepare_line(const struct pp__supervisor *s, uint32_t entry, int32_t seat)
 {
 	struct pp__worker *line = s->shared->workers + entry;
+	pthread_mutex_t *life = pp__life_of(s->shared, entry);
+	int rc = life != &line->life ? pp__memory_commit_at(life, sizeof *life) : 0;
 
+	if (rc < 0 && rc != -EINVAL)     /* -EINVAL: this kernel cannot; the first touch will tell */
+		return rc;
 	atomic_store(&line->wake.token, 0);
-	pp__life_make(line);
+	pp__life_make(life);
 	atomic_store(&line->cur, PP__NO_SLOT);
 	atomic_store(&line->tasks, 0);
 	atomic_store(&line->condemned, 0);
@@ -93,6 +97,7 @@ static void prepare_line(const struct pp__supervisor *s, uint32_t entry, int32_t
 	atomic_store(&line->resident, 0);
 	atomic_store(&line->seat, seat);
 	atomic_store(&line->phase, PP__STARTING);
+	return 0;
 }
 
 static int spawn(struct pp__supervisor *s, uint32_t entry, int32_t seat)
@@ -102,7 +107,11 @@ static int spawn(struct pp__supervisor *s, uint32_t entry, int32_t seat)
 
 	if (rc < 0)
 		return rc;
-	prepare_line(s, entry, seat);
+	rc = prepare_line(s, entry, seat);
+	if (rc < 0) {
+		pp__capture_drop(s, entry);
+		return rc;
+	}
 	pid = fork();
 	if (pid == 0)
 		pp__enter_worker(s, entry);

@@ -83,7 +83,7 @@ int  pp__supervisor_main(const struct pp__boot *boot);
 
 /* spawn.c: starting. Starts, or promotes, as many workers as the load asks for. */
 void pp__spawn_wanted(struct pp__supervisor *s);
-void pp__life_make(struct pp__worker *line);
+void pp__life_make(pthread_mutex_t *life);
 void pp__count_start_failure(struct pp__supervisor *s, int error, const char *text, bool breaks_now);
 /* One could not be forked or set up: a failure that counts only while no other worker lives. */
 void pp__no_worker(struct pp__supervisor *s, int error, const char *what);
@@ -94,7 +94,7 @@ unsigned pp__seated(const struct pp__supervisor *s);
 void pp__break_pool(struct pp__supervisor *s, int error, const char *text);
 
 /* bury.c: deaths. Reaps everything that has ended and settles what it had at hand. */
-bool pp__owner_has_died(const struct pp__worker *line);
+bool pp__owner_has_died(const struct pp__supervisor *s, uint32_t entry);
 bool pp__has_work(const struct pp__supervisor *s);
 void pp__reap_all(struct pp__supervisor *s);
 void pp__quarantine(struct pp__supervisor *s, uint32_t entry);

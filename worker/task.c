@@ -39,6 +39,8 @@ static void drop_claim(struct pp_task *task)
 	if (task->chunk) {
 		pp__chunk_drop(task);
 	} else if (claim) {
+		pp__task_open_units(task);
+		pp__guard_end_result(&task->self->guard);
 		pp__units_release(task->self->shared, task->slot, task->generation, claim);
 		atomic_store(&cell->claim, 0);
 	}
@@ -58,7 +60,14 @@ static int extension_ready(struct pp_task *task, void *place)
 	return rc == -EINVAL ? 0 : rc;
 }
 
-/* Room for a result of size bytes; the one before is given up. */
+int pp__task_stage(struct pp_task *task, uint64_t size, unsigned char **place)
+{
+	*place = pp__guard_stage(&task->self->guard, size);
+	task->staged = *place != NULL;
+	return *place ? 0 : -ENOMEM;
+}
+
+/* Room for a result of size bytes; the one before is given up. What shares its pages with others' is staged. */
 static int make_room(struct pp_task *task, uint64_t size, unsigned char **place)
 {
 	const struct pp__shared *shared = task->self->shared;
@@ -66,9 +75,11 @@ static int make_room(struct pp_task *task, uint64_t size, unsigned char **place)
 
 	drop_claim(task);
 	task->place = NULL;
-	task->summed = false;
+	task->summed = task->staged = false;
 	if (task->chunk)
 		return pp__chunk_make_room(task, size, place);
+	if (size <= PP__EXTENSION && task->self->guard.on)
+		return pp__task_stage(task, size, place);
 	if (size <= PP__RESULT_INLINE) {
 		*place = shared->cells[task->slot].result;
 		return 0;
@@ -77,10 +88,12 @@ static int make_room(struct pp_task *task, uint64_t size, unsigned char **place)
 		*place = shared->extensions + (uint64_t)task->slot * PP__EXTENSION;
 		return extension_ready(task, *place);
 	}
+	pp__task_open_units(task);
 	offset = pp__units_claim(shared, &task->self->cursor, task->slot, task->generation, size);
 	if (offset < 0)
 		return (int)offset;
 	*place = (unsigned char *)shared->base + offset;
+	pp__guard_open_at(&task->self->guard, *place, size);
 	return 0;
 }
 
@@ -105,12 +118,13 @@ int pp_return(pp_task *task, const void *data, size_t size)
 	if (task->slot == PP__NO_SLOT || task->raised)
 		return 0;
 	rc = make_room(task, size, &place);
+	if (rc == 0 && size)
+		memcpy(place, data, size);
+	pp__guard_close(&task->self->guard);
 	if (rc < 0) {
 		task->size = 0;
 		return task->error = rc;
 	}
-	if (size)
-		memcpy(place, data, size);
 	note_sum(task, data, size);      /* of the private bytes: what happens to the others from here on is found */
 	task->size = size;
 	return 0;
@@ -124,6 +138,9 @@ void *pp_return_alloc(pp_task *task, size_t size)
 	if (!task || task->slot == PP__NO_SLOT || task->raised)
 		return NULL;
 	rc = make_room(task, size, &place);
+	if (rc == 0 && !task->staged)
+		pp__guard_lend_result(&task->self->guard, place, size);
+	pp__guard_close(&task->self->guard);
 	task->size = 0;
 	if (rc < 0) {
 		task->error = rc;
@@ -148,6 +165,13 @@ static int move_down(struct pp_task *task, uint64_t size)
 	return rc;
 }
 
+static void give_back_rest(struct pp_task *task, uint64_t size)
+{
+	pp__task_open_units(task);
+	pp__units_shrink(task->self->shared, task->slot, task->generation, size);
+	pp__guard_lend_result(&task->self->guard, task->place, size);
+}
+
 int pp_return_commit(pp_task *task, size_t size)
 {
 	uint64_t room;
@@ -163,13 +187,13 @@ int pp_return_commit(pp_task *task, size_t size)
 	if ((room > PP__EXTENSION && size <= PP__EXTENSION) || (room > PP__RESULT_INLINE && size <= PP__RESULT_INLINE))
 		rc = move_down(task, size);
 	else if (room > PP__EXTENSION && size > PP__EXTENSION)
-		pp__units_shrink(task->self->shared, task->slot, task->generation, size);
+		give_back_rest(task, size);
+	pp__guard_close(&task->self->guard);
 	task->size = rc < 0 ? 0 : size;
 	return rc < 0 ? task->error = rc : 0;
 }
 
-/* The argument of a task that was given a mutable block; NULL: it was not. */
-static char *mutable_argument(const struct pp_task *task, uint64_t *size)
+char *pp__task_mutable(const struct pp_task *task, uint64_t *size)
 {
 	const struct pp__shared *shared = task->self->shared;
 	const struct pp__desc *desc = shared->descs + task->slot;
@@ -183,7 +207,7 @@ static char *mutable_argument(const struct pp_task *task, uint64_t *size)
 void *pp_task_argument(pp_task *task, size_t *size)
 {
 	uint64_t bytes = 0;
-	void *argument = task ? mutable_argument(task, &bytes) : NULL;
+	void *argument = task ? pp__task_mutable(task, &bytes) : NULL;
 
 	if (size)
 		*size = bytes;
@@ -199,22 +223,25 @@ int pp_return_argument(pp_task *task, size_t offset, size_t size)
 		return -EINVAL;
 	if (task->slot == PP__NO_SLOT || task->raised)
 		return 0;
-	argument = mutable_argument(task, &bytes);
+	argument = pp__task_mutable(task, &bytes);
 	if (!argument || offset > bytes || size > bytes - offset)
 		return task->error = -EINVAL;
 	if (size <= PP__EXTENSION)
 		return pp_return(task, argument + offset, size);
+	pp__task_open_cell(task);
 	drop_claim(task);
 	task->place = NULL;
-	task->summed = false;
+	task->summed = task->staged = false;
 	task->size = size;
 	atomic_store(&task->self->shared->cells[task->slot].claim, PP__CLAIM_ARGUMENT | offset);
+	pp__guard_close(&task->self->guard);
 	return 0;
 }
 
 /* In the initializer the message is kept for the reason why the pool is broken. */
 static void keep_text(struct pp_task *task, const char *message)
 {
+	pp__guard_open(&task->self->guard, PP__OPEN_CORE);
 	snprintf(task->self->line->text, PP__TEXT, "%.*s", (int)PP__TEXT - 1, message);
 }
 
@@ -253,6 +280,7 @@ static int raise_with(struct pp_task *task, int code, const void *data, size_t s
 	task->raised = true;
 	task->raise_code = code;
 	store_raise(task, message, data, data ? size : 0);
+	pp__guard_close(&task->self->guard);
 	return code;
 }
 
@@ -297,6 +325,28 @@ int pp__task_code(struct pp_task *task, int rc)
 	return rc;
 }
 
+/* It was raised or returned in private memory. What cannot be stored is told of as by a pp_return that failed. */
+void pp__task_land(struct pp_task *task)
+{
+	const struct pp__shared *shared = task->self->shared;
+	unsigned char *place = shared->cells[task->slot].result;
+	int rc = 0;
+
+	if (!task->staged || !task->size)
+		return;
+	if (task->size > PP__RESULT_INLINE) {
+		place = shared->extensions + (uint64_t)task->slot * PP__EXTENSION;
+		pp__guard_open_at(&task->self->guard, place, PP__EXTENSION);
+		rc = extension_ready(task, place);
+	}
+	if (rc == 0)
+		memcpy(place, task->self->guard.stage, task->size);
+	else
+		task->size = 0;
+	if (rc < 0 && !task->raised)
+		task->error = rc;
+}
+
 /* What was written in place is taken as it stands now, at the end. */
 uint32_t pp__task_sum(struct pp_task *task)
 {
@@ -327,53 +377,4 @@ int pp__task_end(struct pp_task *task, int rc)
 	if (task->self->sums)
 		cell->check ^= pp__task_sum(task);
 	return rc;
-}
-
-int pp_task_worker(const pp_task *task)
-{
-	return task ? atomic_load(&task->self->line->seat) : -1;
-}
-
-unsigned pp_task_attempt(const pp_task *task)
-{
-	return task ? task->attempt : 0;
-}
-
-const char *pp_task_name(const pp_task *task)
-{
-	return task ? task->name : "";
-}
-
-bool pp_task_cancelled(const pp_task *task)
-{
-	uint64_t word;
-
-	if (!task || task->slot == PP__NO_SLOT)
-		return false;
-	word = pp__slot_look(task->self->shared->cells + task->slot);
-	return pp__word_state(word) > PP__RUNNING && pp__word_state(word) <= PP__STOP_MEMORY;
-}
-
-int64_t pp_task_remaining_ms(const pp_task *task)
-{
-	const struct pp__policy *policy;
-	uint64_t stop, now;
-
-	if (!task || task->slot == PP__NO_SLOT || task->self->inlined)
-		return PP_FOREVER;
-	policy = pp__policy_of(task->self->shared, task->slot);
-	stop = policy ? pp__policy_stop_ns(policy, task->self->shared->cells[task->slot].start_ns) : PP__NO_STOP;
-	now = (uint64_t)pp__now_ns();
-	return stop == PP__NO_STOP ? PP_FOREVER : stop > now ? (int64_t)((stop - now) / 1000000) : 0;
-}
-
-void pp_task_set_worker_data(pp_task *task, void *data)
-{
-	if (task)
-		task->self->data = data;
-}
-
-void *pp_task_worker_data(const pp_task *task)
-{
-	return task ? task->self->data : NULL;
 }

@@ -34,5 +34,6 @@ void pp__usage_end(struct pp__self *self, uint32_t slot)
 	now.cpu_ns -= self->usage.cpu_ns;
 	now.faults -= self->usage.faults;
 	now.switches -= self->usage.switches;
+	pp__guard_open_at(&self->guard, self->shared->usages + slot, sizeof now);
 	self->shared->usages[slot] = now;
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include "memory.h"
 #include "capture.h"
+#include "chunk.h"
 #include "policy.h"
 #include "ring.h"
 #include "slot.h"
@@ -167,6 +168,20 @@ static uint64_t await_task(struct pp__self *self, uint32_t *slot)
 	return word;
 }
 
+/* Of a chunk each item is guarded on its own. */
+static int call(struct pp__self *self, const struct pp__desc *desc, const void *data)
+{
+	bool guarded = self->guard.on && desc->fn != pp__chunk_run;
+	int rc;
+
+	if (guarded)
+		pp__task_lend(&self->task);
+	rc = desc->fn(&self->task, data, desc->size);
+	if (guarded && pp__is_owner_process(self->mark, self->pid))
+		pp__task_take(&self->task);
+	return rc;
+}
+
 /* Without its descriptors the function is not called. They are closed before the end is published: whoever hears of it,
  * and reads the other end of a pipe, finds that its end has come. */
 static int run_with_fds(struct pp__self *self, const struct pp__desc *desc, const void *data)
@@ -175,7 +190,7 @@ static int run_with_fds(struct pp__self *self, const struct pp__desc *desc, cons
 
 	if (rc < 0)
 		return pp_raise(&self->task, rc, "its descriptors could not be passed on: %s", pp_strerror(rc));
-	rc = desc->fn(&self->task, data, desc->size);
+	rc = call(self, desc, data);
 	if (pp__is_owner_process(self->mark, self->pid))
 		pp__pass_close_all(self);
 	return rc;
@@ -209,9 +224,12 @@ static int run_with_extras(struct pp__self *self, const struct pp__desc *desc, c
 		pp__capture_begin(self);
 	if (self->accounts)
 		pp__usage_begin(self);
-	rc = desc->fd_count ? run_with_fds(self, desc, data) : desc->fn(&self->task, data, desc->size);
-	if (self->accounts && pp__is_owner_process(self->mark, self->pid))
+	rc = desc->fd_count ? run_with_fds(self, desc, data) : call(self, desc, data);
+	if (!pp__is_owner_process(self->mark, self->pid))
+		return rc;
+	if (self->accounts)
 		pp__usage_end(self, self->task.slot);
+	pp__task_land(&self->task);
 	return rc;
 }
 
@@ -336,21 +354,6 @@ static void work(struct pp__self *self)
 	}
 }
 
-/* The initializer and the finalizer have a task's shape, but no slot: what they return goes nowhere. */
-int pp__run_hook(struct pp__self *self, pp_fn *fn, uint64_t offset, uint64_t size)
-{
-	int rc;
-
-	pp__task_begin(self, PP__NO_SLOT, 0);
-	rc = fn(&self->task, self->shared->base + (offset ? offset : self->shared->header->descs), size);
-	if (!pp__is_owner_process(self->mark, self->pid))
-		_exit(0);
-	pp__flush_output();
-	if (rc == 0 && self->task.raised)
-		rc = self->task.raise_code;
-	return rc;
-}
-
 static void note_memory(struct pp__self *self)
 {
 	struct pp__memory now;
@@ -389,7 +392,7 @@ int pp__worker_main(struct pp__supervisor *supervisor, uint32_t entry)
 	                          .stack_top = (uintptr_t)__builtin_frame_address(0) + 16, .sums = h->flags & PP_CHECKSUM };
 	if (pp__worker_setup(&self, supervisor) < 0)
 		return 1;
-	self.has_extras = self.accounts || self.capture.fd >= 0;
+	self.has_extras = self.accounts || self.capture.fd >= 0 || self.guard.on;
 	pp__round_born(&self);
 	if (!initialize(&self))
 		return 1;

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 #include "clock.h"
+#include "guard.h"
 #include "layout.h"
 #include "passing.h"
 #include "spin.h"
@@ -25,6 +26,7 @@ struct pp_task {
 	int      error;                  /* of a pp_return that failed; 0 */
 	bool     raised;
 	bool     summed;
+	bool     staged;                 /* the result stored so far is in the guard's stage */
 	int      raise_code;
 	uint64_t size;                   /* of the result stored so far */
 	unsigned char *place;            /* what pp_return_alloc gave, while it stands; NULL */
@@ -48,6 +50,7 @@ struct pp__self {
 	bool      inlined;               /* in the application's process: inline.c */
 	bool      accounts;              /* PP_ACCOUNTING */
 	bool      has_extras;            /* something is to be done around each task */
+	struct pp__guard guard;          /* PP_HARDENED */
 	struct pp__usage usage;          /* up to the start of the task */
 	struct pp__clock clock;
 	int64_t   now_ns;                /* when it was read last */
@@ -104,9 +107,48 @@ void pp__promote_spare(struct pp__self *self);
 
 /* task.c: what a result needs at the end of a task. */
 void pp__task_begin(struct pp__self *self, uint32_t slot, uint64_t word);
+int  pp__task_stage(struct pp_task *task, uint64_t size, unsigned char **place); /* 0; -ENOMEM */
+void pp__task_land(struct pp_task *task);                /* what is staged goes to where the parent looks for it */
 int  pp__task_end(struct pp_task *task, int rc);         /* the code that was stored */
 int  pp__task_code(struct pp_task *task, int rc);        /* how it ended: 0 or the code with which it raised */
 uint32_t pp__task_sum(struct pp_task *task);             /* of the bytes of its result, as they are now */
+
+/* Its argument, where that is a mutable block and the task may write it; else NULL. */
+char *pp__task_mutable(const struct pp_task *task, uint64_t *size);
+
+static inline void pp__task_open_cell(const struct pp_task *task)
+{
+	if (task->slot != PP__NO_SLOT)
+		pp__guard_open_at(&task->self->guard, task->self->shared->cells + task->slot, sizeof(struct pp__cell));
+}
+
+/* For a change of what units it has. */
+static inline void pp__task_open_units(const struct pp_task *task)
+{
+	pp__guard_open(&task->self->guard, PP__OPEN_UNITS);
+	pp__task_open_cell(task);
+}
+
+/* After code of the application has returned. */
+static inline void pp__task_take(const struct pp_task *task)
+{
+	if (!task->self->guard.on)
+		return;
+	pp__guard_enter(&task->self->guard);
+	pp__task_open_cell(task);
+}
+
+/* Before code of the application is called. */
+static inline void pp__task_lend(const struct pp_task *task)
+{
+	uint64_t size = 0;
+	char *argument;
+
+	if (task->self->guard.on) {
+		argument = pp__task_mutable(task, &size);
+		pp__guard_leave(&task->self->guard, argument, size);
+	}
+}
 
 /* passing.c: the descriptors of the task that has just started. 0 or negative errno. */
 int  pp__pass_fetch(struct pp__self *self, uint32_t slot, uint32_t generation);

@@ -8,6 +8,9 @@
  *
  * What is counted and allowed: an innocent task that ran twice, for a state word was forged; wrong bytes of a result that
  * the vandals could reach, for these lie in the same memory and nothing but a copy could tell.
+ *
+ * One run in four has PP_HARDENED. In those nothing is allowed: each innocent task runs once and has its right result, no
+ * vandal returns, and the pool goes on.
  */
 #include <errno.h>
 #include <poll.h>
@@ -33,10 +36,11 @@
 #define AT_A_TIME 4              /* a run mostly waits */
 #define FULL_RUNS 10000
 #define MAX_BAD   5              /* then it is given up */
+#define HARDENED_PART 4
 
-enum count { RETURNED, FAILED, OVERWRITTEN, TWICE, HEALED, BROKEN, COUNTS };
+enum count { RETURNED, FAILED, OVERWRITTEN, TWICE, HEALED, BROKEN, IMMUNE, COUNTS };
 static const char *const count_names[COUNTS] = { "right", "errors", "overwritten in place", "run twice", "runs healed",
-                                                 "pools broken" };
+                                                 "pools broken", "right in hardened pools" };
 
 /* Shared by all processes; no part of any segment. */
 struct tally { atomic_ulong counts[COUNTS]; };
@@ -126,6 +130,8 @@ static void draw_innocent(struct innocent *in, uint32_t number, uint64_t *random
 	in->sum = sum(in->bytes, sizeof in->bytes);
 }
 
+static bool is_hardened(uint64_t seed) { return seed % HARDENED_PART == 0; }
+
 static void judge(const pp_outcome *o, const struct innocent *in, uint64_t seed)
 {
 	const unsigned char *bytes = o->data;
@@ -133,6 +139,8 @@ static void judge(const pp_outcome *o, const struct innocent *in, uint64_t seed)
 
 	if (o->kind == PP_RAISED && o->code == 77)
 		fail(seed, "an argument was changed", (int)in->number);
+	if (o->kind != PP_RETURNED && is_hardened(seed))
+		fail(seed, "an innocent task of a hardened pool did not return", (int)o->kind);
 	if (o->kind != PP_RETURNED) {
 		atomic_fetch_add(&tally->counts[FAILED], 1);
 		return;
@@ -140,7 +148,9 @@ static void judge(const pp_outcome *o, const struct innocent *in, uint64_t seed)
 	/* All of it is read, whatever it is: it must be there. */
 	for (size_t i = 0; i < o->size; i++)
 		right &= bytes[i] == result_byte(in, i);
-	atomic_fetch_add(&tally->counts[right ? RETURNED : OVERWRITTEN], 1);
+	if (!right && is_hardened(seed))
+		fail(seed, "a result in a hardened pool was overwritten", (int)in->number);
+	atomic_fetch_add(&tally->counts[!right ? OVERWRITTEN : is_hardened(seed) ? IMMUNE : RETURNED], 1);
 }
 
 /* Half of them by waits for many, so that the stacks and the bell take part. */
@@ -158,6 +168,8 @@ static void collect(pp_future **futures, const struct innocent *in, uint64_t *ra
 		if (rc < 0)
 			fail(seed, "an innocent future did not end", rc);
 		judge(o, &in[i], seed);
+		if (atomic_load(&ran[i]) != 1 && is_hardened(seed))
+			fail(seed, "an innocent task of a hardened pool did not run once", (int)atomic_load(&ran[i]));
 		if (atomic_load(&ran[i]) > 1)
 			atomic_fetch_add(&tally->counts[TWICE], 1);
 		pp_future_free(futures[i]);
@@ -166,11 +178,15 @@ static void collect(pp_future **futures, const struct innocent *in, uint64_t *ra
 
 static void end_vandals(pp_future **futures, uint64_t seed)
 {
+	const pp_outcome *o;
+
 	for (int i = 0; i < VANDALS; i++) {
 		int rc = pp_future_result(futures[i], 20, NULL);
 		if (rc == -ETIMEDOUT)
 			pp_future_kill(futures[i]);
-		rc = pp_future_result(futures[i], CALL_MS, NULL);
+		rc = pp_future_result(futures[i], CALL_MS, &o);
+		if (rc == 0 && is_hardened(seed) && (o->kind == PP_RETURNED || o->kind == PP_EXITED))
+			fail(seed, "a vandal in a hardened pool did not die of its first write", (int)o->kind);
 		if (rc < 0)
 			fail(seed, "a vandal's future did not end", rc);
 		pp_future_free(futures[i]);
@@ -188,7 +204,7 @@ static void try_again(pp_executor *ex, uint64_t seed)
 	memset(&in, 0, sizeof in);
 	in.sum = sum(in.bytes, sizeof in.bytes);
 	rc = pp_submit(ex, task_innocent, &in, sizeof in, &future);
-	if (rc == -EPIPE) {
+	if (rc == -EPIPE && !is_hardened(seed)) {
 		atomic_fetch_add(&tally->counts[BROKEN], 1);
 		return;
 	}
@@ -197,6 +213,8 @@ static void try_again(pp_executor *ex, uint64_t seed)
 	rc = pp_future_result(future, CALL_MS, &o);
 	if (rc < 0)
 		fail(seed, "a task afterwards did not end", rc);
+	if (o->kind != PP_RETURNED && is_hardened(seed))
+		fail(seed, "a hardened pool did not go on", (int)o->kind);
 	atomic_fetch_add(&tally->counts[o->kind == PP_RETURNED ? HEALED : BROKEN], 1);
 	pp_future_free(future);
 }
@@ -225,6 +243,7 @@ static void run(uint64_t seed)
 
 	ran = shared_memory((INNOCENTS + VANDALS) * sizeof *ran);
 	options.max_workers = 3;
+	options.flags = is_hardened(seed) ? PP_HARDENED : 0;
 	options.grace_ms = below(&random, 2) ? PP_NONE : 10;     /* a vandal that hangs is stopped at once, or in steps */
 	rc = pp_executor_create(&ex, &options);
 	if (rc < 0)
