@@ -11,7 +11,7 @@
 
 /* Killed before the claim: still READY, others take it. Killed after it: the supervisor finds it through cur, and puts
  * it back. cur is stored first, so that there is no instant at which the owner is known to nobody. */
-static uint64_t claim(struct pp__self *self, uint32_t slot)
+static inline uint64_t claim(struct pp__self *self, uint32_t slot)
 {
 	pp__guard_open_at(&self->guard, self->shared->cells + slot, sizeof(struct pp__cell));
 	atomic_store_explicit(&self->line->cur, slot, memory_order_release);

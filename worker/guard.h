@@ -69,20 +69,20 @@ unsigned char *pp__guard_stage(struct pp__guard *guard, size_t size);
 
 static inline void pp__guard_open(struct pp__guard *guard, enum pp__opening opening)
 {
-	if (guard->on)
+	if (__builtin_expect(guard->on, 0))
 		pp__guard_widen(guard, opening);
 }
 
 static inline void pp__guard_open_at(struct pp__guard *guard, void *place, size_t size)
 {
-	if (guard->on)
+	if (__builtin_expect(guard->on, 0))
 		pp__guard_widen_to(guard, place, size);
 }
 
 /* At the end of a call that opened, or may have. The library's own code goes on with what is open. */
 static inline void pp__guard_close(struct pp__guard *guard)
 {
-	if (guard->on && guard->lent)
+	if (__builtin_expect(guard->on, 0) && guard->lent)
 		pp__guard_shut(guard);
 }
 

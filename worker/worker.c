@@ -4,7 +4,6 @@
  * between any two instructions; what it leaves behind stands beside each step.
  */
 #include "worker.h"
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -19,12 +18,6 @@
 #include "tally.h"
 #include "wake.h"
 
-#define LOOKS_PER_CLOCK 16
-#define LINGER_LOOKS    24
-#define LINGER_PAUSES   3
-#define GATHER_TASKS    200u
-#define GATHER_PAUSES   16u
-#define PAUSES_PER_YIELD 64u
 
 /* The first claim after a wake: lets another be woken, wakes one if there is more (also when it was not the searcher
  * any more: two tasks may have been submitted while it was), and sees to it that the supervisor ticks while tasks run. */
@@ -38,70 +31,6 @@ static void stop_searching(struct pp__self *self)
 		pp__wake_one(shared);
 	if (atomic_load_explicit(&shared->control->supervisor_wakes_ns, memory_order_relaxed) == PP__NEVER)
 		pp__nudge_supervisor(shared);
-}
-
-static bool is_closing(const struct pp__self *self)
-{
-	return atomic_load(&self->shared->header->closing) != PP__OPEN;
-}
-
-/* While tasks come in a row, and until somebody waits for one. Others, the parent among them, may need this CPU. */
-static void let_gather(struct pp__self *self, uint64_t run)
-{
-	_Atomic uint32_t *gathering = &self->shared->control->gathering;
-	unsigned pauses = GATHER_PAUSES * (unsigned)(run < GATHER_TASKS ? run : GATHER_TASKS);
-
-	atomic_store_explicit(gathering, 1, memory_order_relaxed);
-	while (pauses-- && atomic_load_explicit(gathering, memory_order_relaxed)) {
-		pp__spin_pause();
-		if (pauses % PAUSES_PER_YIELD == 0)
-			sched_yield();
-	}
-}
-
-/*
- * Looks a little longer while it is neither asleep nor searching, which nobody has to be told of. A worker that is faster
- * than its parent would find each task as it is submitted, and both would wait for the lines that pass to and fro. So the
- * more tasks it has found in a row, the more it lets gather before it looks again: what comes one by one is met at once.
- */
-static uint64_t linger(struct pp__self *self, uint32_t *slot)
-{
-	uint64_t run = self->tasks - self->lingered_at, word = 0;
-
-	self->lingered_at = self->tasks;
-	if (run > 1)
-		let_gather(self, run);
-	for (int i = 0; i < LINGER_LOOKS && !word; i++) {
-		for (int j = 0; j < LINGER_PAUSES; j++)
-			pp__spin_pause();
-		word = pp__look(self, slot);
-	}
-	return word;
-}
-
-/* Looks a while longer before it sleeps: a task that follows at once then costs no system call. One worker does so at a
- * time, in the place of the searching one, so that nobody is woken meanwhile. */
-static uint64_t spin(struct pp__self *self, uint32_t *slot)
-{
-	const struct pp__shared *shared = self->shared;
-	int64_t budget = pp__spin_budget(&self->spin, atomic_load(&shared->header->submit_cpu)), until;
-	uint64_t word = 0;
-
-	if (!budget)
-		return 0;
-	word = linger(self, slot);
-	if (word || !pp__searching_begin(shared, self->entry))
-		return word;
-	until = pp__now_ns() + budget;
-	while (!word && !is_closing(self)) {
-		for (int i = 0; i < LOOKS_PER_CLOCK && !word; i++) {
-			pp__spin_pause();
-			word = pp__look(self, slot);
-		}
-		if (!word && pp__now_ns() >= until)
-			break;
-	}
-	return word;
 }
 
 /* false: the time is over, and nobody has woken it. */
@@ -147,10 +76,10 @@ static bool leave_idle(struct pp__self *self)
 static uint64_t await_task(struct pp__self *self, uint32_t *slot)
 {
 	int64_t idle = self->options->idle_timeout_ms, until = idle ? pp__deadline_ns(idle) : PP__NEVER;
-	uint64_t word = spin(self, slot);
+	uint64_t word = pp__spin_for_task(self, slot);
 
 	while (!word) {
-		bool closing = is_closing(self);
+		bool closing = pp__is_closing(self);
 		pp__sem_trywait(&self->line->wake);      /* a token from before this look says nothing */
 		pp__searching_end(self->shared, self->entry);
 		pp__sleepers_enter(self->shared, self->entry);
@@ -161,7 +90,7 @@ static uint64_t await_task(struct pp__self *self, uint32_t *slot)
 			break;
 		word = pp__look(self, slot);
 		if (!word)
-			word = spin(self, slot);
+			word = pp__spin_for_task(self, slot);
 	}
 	stop_searching(self);
 	self->now_ns = pp__clock_read(&self->clock);
@@ -236,7 +165,7 @@ static int run_with_extras(struct pp__self *self, const struct pp__desc *desc, c
 /* The end of the task before is the start of this one, which may have been submitted a moment later. */
 static void start_clock(struct pp__self *self, struct pp__cell *cell)
 {
-	int64_t queued = self->now_ns - (int64_t)cell->start_ns;
+	int64_t queued = (int64_t)((uint64_t)self->now_ns - cell->start_ns);     /* which may be forged */
 
 	if (queued < 0)
 		queued = 0;
@@ -310,7 +239,7 @@ static void run(struct pp__self *self, uint32_t slot, uint64_t word)
 static bool await_seat(struct pp__self *self)
 {
 	while (atomic_load(&self->line->seat) < 0) {
-		if (is_closing(self))
+		if (pp__is_closing(self))
 			return false;
 		pp__round_look(self);
 		pp__sem_wait(&self->line->wake, PP__NEVER);

@@ -72,6 +72,11 @@ struct pp__self {
 /* The initializer, the finalizer, or a round: they have a task's shape, but no slot. */
 int  pp__run_hook(struct pp__self *self, pp_fn *fn, uint64_t offset, uint64_t size);
 
+static inline bool pp__is_closing(const struct pp__self *self)
+{
+	return atomic_load(&self->shared->header->closing) != PP__OPEN;
+}
+
 /* inline.c: behind those of door.h. */
 int  pp__inline_hook(struct pp__self *self, pp_fn *fn, const void *data, size_t size);
 void pp__inline_run(struct pp__self *self, uint32_t slot, const struct pp__pass_end *fds, int fd_count);
@@ -82,6 +87,9 @@ void pp__usage_end(struct pp__self *self, uint32_t slot);
 
 /* claim.c: looks once, and claims. The word, or 0: there is nothing to do. */
 uint64_t pp__look(struct pp__self *self, uint32_t *slot);
+
+/* linger.c: looks a while longer. The word, or 0. */
+uint64_t pp__spin_for_task(struct pp__self *self, uint32_t *slot);
 
 /* round.c */
 void pp__round_born(struct pp__self *self);
