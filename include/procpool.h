@@ -131,7 +131,7 @@ enum pp_flags {                          /* pp_options.flags */
  * mutable block; these begin at pages of their own, and a block takes whole pages. Room up to 256 bytes, and that of an
  * item of a chunk, is private memory until the function returns; -ENOMEM and -ENOSPC are then told of at the end.
  *   It costs four mprotect(2) per task, some more for a result above 16 bytes, and two per call of pp_task_progress: in
- * a virtual machine that was busy with other things, an empty task took 0.4 us without, and 15 to 30 us more with it
+ * a virtual machine an empty task took 0.14 us without, and 9 us more with it (15 to 30 while the machine was busy)
  * (bench/price). Protection keys are not used.
  *   It is against accidents: a task can call mprotect itself, or write over the library's private memory in its own process.
  * A thread that is still there when its task has returned can write while the library's code runs. What was published stays

@@ -130,6 +130,7 @@ static int make_once(pp_future *future, uint64_t word, const pp_postmortem **pos
 	struct pp__box *box = pp__box_of(future);
 	struct pp__death death;
 
+	future->neat = false;            /* whatever it was read as, there is something to be freed now */
 	if (!box->report)
 		box->report = pp__report_make(future, word);
 	if (!box->report)
