@@ -98,7 +98,7 @@ run() { # number, expectation, model, options...
 
 # A mutant that stands in a model and not in the table would never be looked for.
 for name in $(grep -oh 'MUTANT_[A-Z_]*' "$here"/*.pml | sort -u); do
-	grep -q -- "-D$name\$" <<<"$table" || { echo "FAILED $name is not in the table"; exit 1; }
+	grep -qE -- "-D$name( |\$)" <<<"$table" || { echo "FAILED $name is not in the table"; exit 1; }
 done
 
 number=0
