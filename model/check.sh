@@ -86,7 +86,7 @@ run() { # number, expectation, model, options...
 	mkdir "$work/$number" && cd "$work/$number" || return 1
 	[ "${*: -1}" != BITSTATE ] || { set -- "${@:1:$#-1}"; flags="-O2 -DBITSTATE"; }
 	[ "$form" = full ] || { flags="-O0"; table=20; }
-	[ "$expected" = good ] || flags+=" -DREVERSE"
+	[ "$expected" = good ] || [[ $flags == *BITSTATE ]] || flags+=" -DREVERSE"
 	{ spin -a "$@" "$here/$model.pml" && gcc -w -DSAFETY $flags -o pan pan.c && ./pan -m1000000 -w$table; } >log 2>&1
 	grep -q 'errors: 0$' log && ! grep -q 'max search depth too small' log && found=good
 	grep -q 'errors: ' log || found=nothing
