@@ -220,9 +220,13 @@ bool pp__is_dumping(pid_t pid)
 
 _Atomic int *pp__process_mark(void)
 {
-	size_t page = (size_t)sysconf(_SC_PAGESIZE);
-	_Atomic int *mark = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	static _Atomic size_t known;     /* to every child too */
+	size_t page = known;
+	_Atomic int *mark;
 
+	if (!page)
+		known = page = (size_t)sysconf(_SC_PAGESIZE);
+	mark = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (mark == MAP_FAILED)
 		return NULL;
 	if (madvise((void *)(uintptr_t)mark, page, MADV_WIPEONFORK) < 0) {

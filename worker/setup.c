@@ -88,7 +88,7 @@ int pp__worker_setup(struct pp__self *self, struct pp__supervisor *supervisor)
 	if (rc == 0)
 		rc = pp__capture_enter(self, supervisor);
 	if (rc == 0)
-		rc = pp__surroundings_enter(self, self->options);
+		rc = pp__surroundings_enter(self, self->options, &supervisor->oom_score);
 	reset_signals();
 	if (rc == 0)
 		rc = pp__crash_arm(self);

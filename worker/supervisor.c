@@ -220,7 +220,7 @@ static int start(struct pp__supervisor *s, const struct pp__boot *boot)
 	c = s->shared->control;
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	prctl(PR_SET_NAME, "procpool");
-	pp__oom_raise(PP__OOM_SUPERVISOR, -1000);
+	s->oom_score = pp__oom_raise();
 	/* What the application had in its buffers is the application's to print. */
 	__fpurge(stdout);
 	__fpurge(stderr);

@@ -11,6 +11,7 @@
 #include <sys/types.h>
 #include "door.h"
 #include "oom.h"
+#include "surroundings.h"
 #include "units.h"
 
 struct pp__child {
@@ -59,6 +60,7 @@ struct pp__supervisor {
 	bool     closing_seen;
 	struct pp__unit_cursor cursor;   /* for the output of workers that have died */
 	struct pp__oom oom;
+	struct pp__oom_score oom_score;  /* of workers */
 	uint32_t failures_seen, timed_seen;
 	int64_t  timed_due_ns;           /* when a task that waits is due; 0: now */
 	bool     delayed;                /* there are tasks that wait for their next attempt */

@@ -23,21 +23,36 @@ static int fail(const struct pp__self *self, int error, const char *what, const 
 	return error < 0 ? error : -EAGAIN;
 }
 
-void pp__oom_raise(int by, int least)
+struct pp__oom_score pp__oom_raise(void)
 {
+	struct pp__oom_score workers = { "" };
 	char text[16];
-	int fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC), was, score, n;
+	int fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC), score, n;
+
+	if (fd < 0)
+		return workers;
+	n = (int)read(fd, text, sizeof text - 1);
+	text[n > 0 ? n : 0] = 0;
+	score = atoi(text) + PP__OOM_SUPERVISOR;
+	if (score < OOM_MAX) {
+		n = snprintf(text, sizeof text, "%d", score);
+		if (write(fd, text, (size_t)n) < 0)
+			n = 0;                   /* the kernel's killer then sees no difference */
+	}
+	close(fd);
+	if (score < PP__OOM_WORKER)
+		snprintf(workers.text, sizeof workers.text, "%d", PP__OOM_WORKER);
+	return workers;
+}
+
+static void enter_oom_score(const struct pp__oom_score *score)
+{
+	int fd = *score->text ? open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC) : -1;
 
 	if (fd < 0)
 		return;
-	n = (int)read(fd, text, sizeof text - 1);
-	text[n > 0 ? n : 0] = 0;
-	was = atoi(text);
-	score = was + by > least ? was + by : least;
-	score = score < OOM_MAX ? score : OOM_MAX;
-	n = snprintf(text, sizeof text, "%d", score);
-	if (score > was && write(fd, text, (size_t)n) < 0)
-		n = 0;                           /* the kernel's killer then sees no difference */
+	if (write(fd, score->text, strlen(score->text)) < 0)
+		errno = 0;                       /* as above */
 	close(fd);
 }
 
@@ -108,7 +123,7 @@ static int add_nice(int increment)
 	return nice(increment) == -1 && errno ? -errno : 0;
 }
 
-int pp__surroundings_enter(struct pp__self *self, const pp_options *o)
+int pp__surroundings_enter(struct pp__self *self, const pp_options *o, const struct pp__oom_score *score)
 {
 	int rc = o->nice ? add_nice(o->nice) : 0;
 
@@ -124,7 +139,7 @@ int pp__surroundings_enter(struct pp__self *self, const pp_options *o)
 		return fail(self, rc, "environment", "");
 	if (o->name)
 		prctl(PR_SET_NAME, o->name);
-	pp__oom_raise(0, PP__OOM_WORKER);
+	enter_oom_score(score);
 	return 0;
 }
 
