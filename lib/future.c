@@ -89,7 +89,7 @@ static bool await_end(pp_future *future, int64_t timeout_ms)
 		return pp__future_has_ended(future);
 	}
 	deadline = pp__deadline_ns(timeout_ms);
-	pp__end_gathering(&future->executor->segment.shared);
+	pp__before_waiting(future->executor);
 	if (spin(future))
 		return true;
 	atomic_fetch_add(&future->sleepers, 1);

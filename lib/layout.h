@@ -271,7 +271,7 @@ struct pp__header {
 	_Atomic uint32_t  kill_requests;         /* raised with it */
 	_Atomic uint64_t  kill_ns;               /* when; what starts later is not meant */
 	_Atomic uint32_t  fd_requests;           /* raised by the parent */
-	_Atomic uint32_t  submit_cpu;            /* where the last submit ran, plus one */
+	_Atomic uint32_t  submit_cpu;            /* where whoever submits or waits ran last, plus one */
 	_Atomic uint32_t  timed_requests;        /* raised when a deadline may be the earliest */
 	_Atomic uint32_t  slots;                 /* that exist; beyond them cells have no memory: do not touch */
 	int64_t           grace_ns;              /* from the flag to SIGTERM, and from there to SIGKILL; 0: SIGKILL at once */

@@ -301,6 +301,14 @@ int  pp__submit(pp_executor *executor, const pp_task_options *options, pp_fn *fn
 /* demand.c. Each is true when the supervisor is to be nudged, or nudges it. */
 bool pp__demand_raise(pp_executor *executor, uint32_t more);      /* beside what the ring holds; submit_lock held */
 void pp__demand_again(pp_executor *executor);                     /* after a submit, no lock held */
+/* All that there may be are asked for already, and none has left since: then neither of both has anything to do. */
+static inline bool pp__demand_is_met(const pp_executor *executor)
+{
+	const struct pp__shared *shared = &executor->segment.shared;
+
+	return atomic_load(&shared->header->wanted)
+	       == pp__wanted_make(executor->max_workers, atomic_load(&shared->control->idle_exits));
+}
 
 /* future.c */
 void pp__wake_sleepers(pp_future *future);
@@ -345,6 +353,8 @@ struct pp__watcher *pp__callbacks_take(pp_future *future);               /* pp__
 void pp__ask_for_fd(pp_executor *executor);
 
 /* tend.c */
+void pp__note_cpu(const pp_executor *executor);  /* workers do not spin on the CPU of the one they wait for */
+void pp__before_waiting(const pp_executor *executor);    /* for a task: workers look for it at once */
 void pp__nudge(const pp_executor *executor);     /* asks the supervisor to look around; the parent knows it by itself */
 void pp__tend(pp_executor *executor);            /* no lock held: looks whether the pool can still do its work */
 void pp__tend_future(pp_future *future);         /* no lock held: whether this future can still end */

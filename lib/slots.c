@@ -26,7 +26,7 @@ static void put_free(pp_executor *ex, pp_future *future)
 	ex->free_slots = future->slot + 1;
 }
 
-static int grow(pp_executor *ex)
+static int __attribute__((noinline)) grow(pp_executor *ex)
 {
 	const struct pp__shared *shared = &ex->segment.shared;
 	const struct pp__header *h = shared->header;
@@ -186,6 +186,14 @@ static void take_freed(pp_executor *ex)
 	ex->taken -= freed >> 32;
 }
 
+/* The first of the list, which is not empty. */
+static pp_future *of_free(const pp_executor *ex)
+{
+	uint32_t slot = ex->free_slots - 1;
+
+	return &ex->slabs[slot / PP__SLAB]->futures[slot % PP__SLAB];
+}
+
 /* The next submit will write all three; by then they are here. */
 static void prefetch_next(const pp_executor *ex)
 {
@@ -193,7 +201,7 @@ static void prefetch_next(const pp_executor *ex)
 
 	if (!ex->free_slots)
 		return;
-	__builtin_prefetch(pp__future_at(ex, slot), 1);
+	__builtin_prefetch(of_free(ex), 1);
 	__builtin_prefetch(ex->segment.shared.cells + slot, 1);
 	__builtin_prefetch(ex->segment.shared.descs + slot, 1);
 }
@@ -209,7 +217,7 @@ pp_future *pp__slot_take(pp_executor *ex, int *error)
 	*error = ex->free_slots ? 0 : grow(ex);
 	if (*error < 0)
 		return NULL;
-	future = pp__future_at(ex, ex->free_slots - 1);
+	future = of_free(ex);
 	ex->free_slots = future->next_free;
 	atomic_store_explicit(&future->in_use, true, memory_order_relaxed);
 	ex->taken++;
@@ -270,11 +278,10 @@ void pp__future_recycle(pp_future *future)
 {
 	pp_executor *ex = future->executor;
 	struct pp__cell *cell = pp__cell_of(future);
-	struct pp__box *box = pp__box_of(future);
 	uint64_t word = pp__slot_look(cell);
 
-	if (box && !future->neat && (box->owned || box->report || box->earlier))
-		pp__box_clear(box);
+	if (!future->neat && pp__is_boxed(future))
+		pp__box_clear(pp__box_place(future));
 	atomic_store_explicit(&future->boxed, PP__UNBOXED, memory_order_relaxed);
 	/* From here on its word decides nothing: one that was overwritten may look as if it had not ended. */
 	atomic_store_explicit(&future->in_use, false, memory_order_relaxed);

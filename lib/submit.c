@@ -13,7 +13,7 @@
 #include "pool.h"
 #include "wake.h"
 
-#define SUBMITS_PER_DRAIN 32u
+#define SUBMITS_PER_LOOK 32u
 #define PASS_IS_FULL      (-ETOOMANYREFS)        /* does not leave this file */
 
 /* Where an argument outside of the descriptor is, or is to be copied to. */
@@ -57,7 +57,7 @@ static int fill(pp_executor *ex, pp_future *future, const pp_task_options *o, pp
 	desc->fd_count = (uint16_t)o->fd_count;
 	future->has_fds = o->fd_count != 0;
 	future->level = (uint8_t)(PP__NORMAL - o->priority);
-	for (int i = 0; i < in->count; i++) {
+	for (int i = 0; in->size && i < in->count; i++) {
 		if (in->parts[i].iov_len)
 			memcpy(bytes, in->parts[i].iov_base, in->parts[i].iov_len);
 		bytes += in->parts[i].iov_len;
@@ -167,7 +167,7 @@ static int enqueue(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const s
 		pp__slot_give_back(*future);
 		return rc;
 	}
-	*nudge = !ex->inlined && pp__demand_raise(ex, 1);
+	*nudge = !ex->inlined && !pp__demand_is_met(ex) && pp__demand_raise(ex, 1);
 	count_submitted(ex, 1);          /* before it can be counted as ended */
 	make_ready(ex, *future, detached);
 	if (ex->inlined)
@@ -186,14 +186,12 @@ static int enqueue(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const s
 	return 0;
 }
 
-/* Slots that nobody waits for come back through the completion stack only, and with them their room: looked at now and
- * then, and when there is no other slot. */
-static void drain_if_short(pp_executor *ex)
+/* Slots that nobody waits for come back through the completion stack only, and with them their room. */
+static void drain(pp_executor *ex)
 {
 	const struct pp__control *c = ex->segment.shared.control;
 
-	if ((ex->free_slots && ex->submits++ % SUBMITS_PER_DRAIN)
-	    || (!atomic_load(&c->done) && !atomic_load(&c->notices)))
+	if (!atomic_load(&c->done) && !atomic_load(&c->notices))
 		return;
 	pthread_mutex_unlock(&ex->submit_lock);
 	pthread_mutex_lock(&pp__lock);
@@ -202,14 +200,13 @@ static void drain_if_short(pp_executor *ex)
 	pthread_mutex_lock(&ex->submit_lock);
 }
 
-/* Workers do not spin on the CPU of the one they wait for. */
-static void note_cpu(pp_executor *ex)
+/* What is looked at now and then, and when there is no slot. */
+static void look_around(pp_executor *ex)
 {
-	_Atomic uint32_t *noted = &ex->segment.shared.header->submit_cpu;
-	uint32_t cpu = pp__cpu_here();
-
-	if (atomic_load_explicit(noted, memory_order_relaxed) != cpu)
-		atomic_store_explicit(noted, cpu, memory_order_relaxed);
+	if (ex->free_slots && ex->submits++ % SUBMITS_PER_LOOK)
+		return;
+	pp__note_cpu(ex);
+	drain(ex);
 }
 
 static bool may_wait(const pp_executor *ex, const pp_task_options *o)
@@ -227,7 +224,7 @@ static int submit(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const st
 
 	do {
 		pthread_mutex_lock(&ex->submit_lock);
-		drain_if_short(ex);
+		look_around(ex);
 		rc = enqueue(ex, o, fn, in, future == NULL, &made, &nudge);
 		pthread_mutex_unlock(&ex->submit_lock);
 	} while ((rc == PASS_IS_FULL && (rc = await_pass(ex, o, deadline)) == 0)
@@ -240,13 +237,13 @@ static int submit(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const st
 		pp__inline_task(ex, o, made->slot);
 		return 0;
 	}
-	note_cpu(ex);
 	if (!atomic_load_explicit(&made->plain, memory_order_relaxed))
 		pp__policy_tell(ex, made);
 	if (nudge)
 		pp__nudge(ex);
-	pp__wake_one(&ex->segment.shared);
-	pp__demand_again(ex);
+	pp__wake_one_asleep(&ex->segment.shared);
+	if (!pp__demand_is_met(ex))
+		pp__demand_again(ex);
 	return 0;
 }
 
@@ -323,13 +320,19 @@ int pp__submit(pp_executor *ex, const pp_task_options *options, pp_fn *fn, const
 	return rc;
 }
 
-int pp_submit_with(pp_executor *ex, const pp_task_options *options, pp_fn *fn, const void *data, size_t size,
-                   pp_future **future)
+static inline int submit_bytes(pp_executor *ex, const pp_task_options *options, pp_fn *fn, const void *data, size_t size,
+                               pp_future **future)
 {
 	const struct iovec part = { (void *)(uintptr_t)data, size };
 	const struct pp__input in = { .parts = &part, .count = 1, .size = size };
 
 	return pp__submit(ex, options, fn, !data && size ? NULL : &in, future);
+}
+
+int pp_submit_with(pp_executor *ex, const pp_task_options *options, pp_fn *fn, const void *data, size_t size,
+                   pp_future **future)
+{
+	return submit_bytes(ex, options, fn, data, size, future);
 }
 
 int pp_submit_iov(pp_executor *ex, const pp_task_options *options, pp_fn *fn, const struct iovec *parts, int count,
@@ -349,5 +352,5 @@ int pp_submit_iov(pp_executor *ex, const pp_task_options *options, pp_fn *fn, co
 
 int pp_submit(pp_executor *ex, pp_fn *fn, const void *data, size_t size, pp_future **future)
 {
-	return pp_submit_with(ex, NULL, fn, data, size, future);
+	return submit_bytes(ex, NULL, fn, data, size, future);
 }

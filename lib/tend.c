@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a wait does when a slice passed and nothing was heard: can the pool still do its work, and can this future still
+ * What a wait does before it begins, and when a slice passed and nothing was heard: can the pool still do its work, and can this future still
  * end? In a healthy pool these looks find nothing. They are how the death of the supervisor is noticed, and how the pool
  * heals after a worker has written where it should not.
  */
@@ -53,6 +53,21 @@ static void broken_text(const struct pp__control *c, char *text)
 	for (; *text; text++)
 		if ((unsigned char)*text < ' ')
 			*text = ' ';
+}
+
+void pp__note_cpu(const pp_executor *ex)
+{
+	_Atomic uint32_t *noted = &ex->segment.shared.header->submit_cpu;
+	uint32_t cpu = pp__cpu_here();
+
+	if (atomic_load_explicit(noted, memory_order_relaxed) != cpu)
+		atomic_store_explicit(noted, cpu, memory_order_relaxed);
+}
+
+void pp__before_waiting(const pp_executor *ex)
+{
+	pp__note_cpu(ex);
+	pp__end_gathering(&ex->segment.shared);
 }
 
 void pp__nudge(const pp_executor *ex)

@@ -18,6 +18,14 @@
 
 /* After making work ready: wakes one worker if that is needed. Returns false when nobody sleeps or is searching. */
 bool pp__wake_one(const struct pp__shared *shared);
+/* The same for whoever does so for every task: while all are awake, a fence and a look. */
+static inline void pp__wake_one_asleep(const struct pp__shared *shared)
+{
+	atomic_thread_fence(memory_order_seq_cst);
+	if (shared->header->entries > 64 || atomic_load_explicit(&shared->control->sleepers[0], memory_order_relaxed))
+		pp__wake_one(shared);
+}
+
 /* Posts the worker's semaphore whatever it does. */
 void pp__wake_worker(const struct pp__shared *shared, uint32_t entry);
 void pp__wake_all(const struct pp__shared *shared);

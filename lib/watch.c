@@ -298,7 +298,7 @@ static void sleep_on_bell(pp_executor *ex, int64_t until)
 	bool rung;
 
 	ex->drainer = true;
-	pp__end_gathering(&ex->segment.shared);
+	pp__before_waiting(ex);
 	pthread_mutex_unlock(&pp__lock);
 	spin(ex);
 	pthread_mutex_lock(&pp__lock);
