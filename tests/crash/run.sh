@@ -45,6 +45,12 @@ item_steps() { # program, form
 	need "tests/crash/$1" && "$build/tests/crash/$1" "$2"
 }
 
+# Make does not see that the flags have changed since another form.
+anew() { # program
+	find "$build/lib" "$build/worker" "$build/tests/crash" -name "*$1-*.o" -delete
+	rm -f "$build/tests/crash/$1"
+}
+
 item_kills() { item_steps kills "$1"; }
 
 # Only what a mutant's test needs is built: the script takes it from there.
@@ -63,13 +69,14 @@ item_wild() {
 	echo 'int main(void) { return 0; }' | ${CC:-cc} -fsanitize=address,undefined -x c -o /dev/null - 2>&1 \
 		|| flags=(WILD_SANITIZE=)
 	need libprocpool-door.la || return
-	[ "$1" = full ] || flags+=("CFLAGS=${MUTANT_CFLAGS:-} -O0")
+	if [ "$1" = full ]; then anew wild; else flags+=("CFLAGS=${MUTANT_CFLAGS:-} -O0"); fi
 	need tests/crash/wild "${flags[@]}" && "$build/tests/crash/wild" "$1"
 }
 
-# By clang, whatever the compiler of the rest is: libFuzzer is its own.
+# By clang, whatever the compiler of the rest is: libFuzzer is its own. Optimizing takes four times as long as it saves in
+# the short form.
 item_fuzz() {
-	local cc=${FUZZ_CC:-clang} tool
+	local cc=${FUZZ_CC:-clang} tool flags='-gline-tables-only -O0'
 	if ! echo 'int LLVMFuzzerTestOneInput(const char *d, long n) { return d && n < 0; }' \
 		| $cc -fsanitize=fuzzer,address,undefined -fprofile-instr-generate -x c -o /dev/null - >/dev/null 2>&1; then
 		echo "needs clang with libFuzzer (Debian: clang)"
@@ -80,7 +87,8 @@ item_fuzz() {
 		echo "needs $tool of the same version as $cc (Debian: llvm)"
 		return 77
 	done
-	need CC="$cc" CFLAGS='-g -O1' tests/crash/fuzz &&
+	[ "$1" = short ] || { anew fuzz; flags='-g -O1'; }
+	need CC="$cc" CFLAGS="$flags" tests/crash/fuzz &&
 		FUZZ_CC=$cc TOP_SRCDIR=$src TOP_BUILDDIR=$build bash "$src/tests/crash/fuzz.sh" "$1"
 }
 
