@@ -204,6 +204,36 @@ START_TEST(nothing_settled_before_death)
 }
 END_TEST
 
+/* A plain mutex that somebody else has locked: whoever locks it waits for ever. */
+static void forge_lives(const struct pp__shared *shared)
+{
+	for (uint32_t i = 0; i < shared->header->entries; i++) {
+		memset((void *)&shared->workers[i].life, 0, sizeof shared->workers[i].life);
+		*(int *)(void *)&shared->workers[i].life = 1;
+	}
+}
+
+/* The mutexes of all workers' lives are overwritten when a worker has been forked and has not taken its own yet. It works,
+ * and so does whoever comes after it. */
+START_TEST(life_forged_at_birth)
+{
+	pp_executor *ex = create(0);
+	pid_t first = support_run_for_pid(ex), born;
+
+	ck_assert(stepper_attach_parent(ex->supervisor.pid));
+	kill(first, SIGKILL);
+	born = stepper_run_to_child(ex->supervisor.pid);
+	ck_assert_int_gt(born, 0);
+	forge_lives(&ex->segment.shared);
+	stepper_release(born);
+	ck_assert_int_eq(support_run_for_pid(ex), born);
+	forge_lives(&ex->segment.shared);
+	kill(born, SIGKILL);
+	ck_assert_int_ne(support_run_for_pid(ex), born);
+	pp_executor_free(ex);
+}
+END_TEST
+
 #if defined __x86_64__
 
 #define TRAP_FLAG 0x100          /* of the processor: SIGTRAP after each instruction */
@@ -295,6 +325,7 @@ static Suite *make_suite(void)
 	tcase_add_test(support_tcase(suite, "sleeper"), last_look_before_sleep);
 	tcase_add_test(support_tcase(suite, "signal"), signal_meets_no_other_task);
 	tcase_add_test(support_tcase(suite, "death"), nothing_settled_before_death);
+	tcase_add_test(support_tcase(suite, "birth"), life_forged_at_birth);
 	return suite;
 }
 

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # The item "fuzz" of tests/crash/run.sh: short or full. Runs tests/crash/fuzz, which is built by clang with libFuzzer,
-# ASan and UBSan, for FUZZ_SECONDS (20; an hour) by two jobs from the corpus on; meanwhile replays the corpus and adds up
+# ASan and UBSan, for FUZZ_SECONDS (14; an hour) by two jobs from the corpus on; meanwhile replays the corpus and adds up
 # how many lines of the functions in fuzz-functions.txt it reaches: FUZZ_LINES (95) of a hundred must be. The last line
 # is the summary. What was found is in tests/crash/records/fuzz of the build folder.
 set -uo pipefail
 src=${TOP_SRCDIR:-$PWD} build=${TOP_BUILDDIR:-$PWD}
 program=$build/tests/crash/fuzz corpus=$src/tests/crash/corpus
 functions=$src/tests/crash/fuzz-functions.txt
-case ${1:-short} in full) seconds=3600 ;; *) seconds=20 ;; esac
+case ${1:-short} in full) seconds=3600 ;; *) seconds=14 ;; esac
 seconds=${FUZZ_SECONDS:-$seconds}
 llvm() { "$("${FUZZ_CC:-clang}" -print-prog-name="llvm-$1")" "${@:2}"; }
 kept=$build/tests/crash/records/fuzz

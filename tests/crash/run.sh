@@ -7,8 +7,10 @@
 # An item is a line of the table and a function item_NAME, which is called with short or full. Its last line of output is
 # its summary: what was tried, the outcomes, "0 lost, 0 duplicated, 0 hung, 0 wrong". It returns 0; 77 with the reason as
 # its last line when this machine cannot run it (a failure where CRASH_NO_SKIP is set); anything else is a failure. All
-# that it prints is kept in tests/crash/records/FORM/NAME.log of the build folder, the lines in records/FORM.txt, each
-# with date and duration: the figures in the documents come from there.
+# that it prints is kept in tests/crash/records/FORM/NAME.log of the build folder, and its line in records/FORM.txt in
+# place of an earlier one, with when it began, the machine, the compilers and the commit: each line stands alone, so
+# items may be run at several times and places. tests/crash/record-full.txt is such a record of the full form, and
+# table.sh makes of it the figures in the documents.
 set -uo pipefail
 
 # name          budget of the short form
@@ -37,7 +39,19 @@ need() { # targets...
 	log=$(cd "$build" && "$make" -j2 --no-print-directory "$@" 2>&1) || { printf '%s\n' "$log"; return 1; }
 }
 
-item_kills() { need tests/crash/kills && "$build/tests/crash/kills" "$1"; }
+# In the full form as the compilers of builds.sh make it, in the short one as this build does.
+item_steps() { # program, form
+	[ "$2" != full ] || { TOP_BUILDDIR=$build MAKE=$make bash "$src/tests/crash/builds.sh" "$1"; return; }
+	need "tests/crash/$1" && "$build/tests/crash/$1" "$2"
+}
+
+# Make does not see that the flags have changed since another form.
+anew() { # program
+	find "$build/lib" "$build/worker" "$build/tests/crash" -name "*$1-*.o" -delete
+	rm -f "$build/tests/crash/$1"
+}
+
+item_kills() { item_steps kills "$1"; }
 
 # Only what a mutant's test needs is built: the script takes it from there.
 item_mutants() {
@@ -47,7 +61,7 @@ item_mutants() {
 	TOP_SRCDIR=$src TOP_BUILDDIR=$build bash "$src/tests/crash/mutants.sh" ${MUTANTS:-}
 }
 
-item_schedules() { need tests/crash/schedules && "$build/tests/crash/schedules" "$1"; }
+item_schedules() { item_steps schedules "$1"; }
 
 # With the sanitizers where the compiler has them. They make compiling slow, so the short form does not optimize.
 item_wild() {
@@ -55,13 +69,14 @@ item_wild() {
 	echo 'int main(void) { return 0; }' | ${CC:-cc} -fsanitize=address,undefined -x c -o /dev/null - 2>&1 \
 		|| flags=(WILD_SANITIZE=)
 	need libprocpool-door.la || return
-	[ "$1" = full ] || flags+=("CFLAGS=${MUTANT_CFLAGS:-} -O0")
+	if [ "$1" = full ]; then anew wild; else flags+=("CFLAGS=${MUTANT_CFLAGS:-} -O0"); fi
 	need tests/crash/wild "${flags[@]}" && "$build/tests/crash/wild" "$1"
 }
 
-# By clang, whatever the compiler of the rest is: libFuzzer is its own.
+# By clang, whatever the compiler of the rest is: libFuzzer is its own. Optimizing takes four times as long as it saves in
+# the short form.
 item_fuzz() {
-	local cc=${FUZZ_CC:-clang} tool
+	local cc=${FUZZ_CC:-clang} tool flags='-gline-tables-only -O0'
 	if ! echo 'int LLVMFuzzerTestOneInput(const char *d, long n) { return d && n < 0; }' \
 		| $cc -fsanitize=fuzzer,address,undefined -fprofile-instr-generate -x c -o /dev/null - >/dev/null 2>&1; then
 		echo "needs clang with libFuzzer (Debian: clang)"
@@ -72,7 +87,8 @@ item_fuzz() {
 		echo "needs $tool of the same version as $cc (Debian: llvm)"
 		return 77
 	done
-	need CC="$cc" CFLAGS='-g -O1' tests/crash/fuzz &&
+	[ "$1" = short ] || { anew fuzz; flags='-g -O1'; }
+	need CC="$cc" CFLAGS="$flags" tests/crash/fuzz &&
 		FUZZ_CC=$cc TOP_SRCDIR=$src TOP_BUILDDIR=$build bash "$src/tests/crash/fuzz.sh" "$1"
 }
 
@@ -134,8 +150,25 @@ item_hostile() {
 	echo "0 lost, 0 duplicated, 0 hung, 0 wrong"
 }
 
+# What a record says beside the figures.
+stamp() { # date
+	local cc versions=
+	for cc in "${CC:-cc}" clang; do
+		cc=$($cc --version 2>/dev/null | head -n 1)
+		[[ -z "$cc" || "$versions" == *"$cc"* ]] || versions+="${versions:+, }$cc"
+	done
+	printf '[%s; %s, %s CPUs; %s; %s]' "$1" "$(uname -srm)" "$(nproc)" "$(tr -d '[];' <<<"$versions")" \
+		"$(git -C "$src" describe --always --dirty 2>/dev/null || echo 'no commit')"
+}
+
+keep() { # name, line
+	local kept=$records/$form.txt
+	{ grep -sv "^[A-Za-z]* *$1 " "$kept"; printf '%s\n' "$2"; } | sort -k 2,2 >"$kept.new" && mv "$kept.new" "$kept"
+}
+
 run_item() { # name, budget
-	local log=$records/$form/$1.log start=$SECONDS rc took word
+	local log=$records/$form/$1.log start=$SECONDS began rc took word line
+	began=$(date -u '+%Y-%m-%d %H:%M UTC')
 	(exec </dev/null; "item_$1" "$form") >"$log" 2>&1
 	rc=$?
 	took=$((SECONDS - start))
@@ -145,18 +178,18 @@ run_item() { # name, budget
 	*) word=FAILED; failed=1 ;;
 	esac
 	[ "$word" != FAILED ] || tail -n 40 "$log"
-	printf '%-8s %-10s %s (%d s%s)\n' "$word" "$1" "$(tail -n 1 "$log")" "$took" \
-		"$([ "$form" = full ] || echo ", budget $2 s")" | tee -a "$records/$form.txt.new"
+	line=$(printf '%-8s %-10s %s (%d s%s)' "$word" "$1" "$(tail -n 1 "$log")" "$took" \
+		"$([ "$form" = full ] || echo ", budget $2 s")")
+	echo "$line"
+	keep "$1" "$line $(stamp "$began")"
 }
 
 failed=0
 mkdir -p "$records/$form"
-{ date -u '+%Y-%m-%d %H:%M UTC'; uname -srm; } >"$records/$form.txt.new"
 while read -r name budget; do
 	[ -n "$name" ] || continue
 	[ -z "${ITEMS:-}" ] || [[ " $ITEMS " == *" $name "* ]] || continue
 	run_item "$name" "$budget"
 done <<<"$table"
-echo "all: $SECONDS s$([ "$form" = full ] || echo ' (budget 300 s)')" | tee -a "$records/$form.txt.new"
-mv "$records/$form.txt.new" "$records/$form.txt"
+echo "all: $SECONDS s$([ "$form" = full ] || echo ' (budget 300 s)')"
 exit $failed
