@@ -21,6 +21,7 @@
 #define SOME       (UINT64_C(1) << 20)   /* bytes that are not worth a call */
 #define LATE       16                    /* looks */
 #define SWING      4                     /* a mix that never falls below this part of its most is steady: */
+#define RISE       (2 * SWING)
 #define PART_BIG   5                     /* then one part in so many of what is in use may be free beside it, */
 #define PART_SMALL 12                    /* of small units */
 
@@ -181,7 +182,10 @@ static uint64_t bytes_between_looks(const struct pp__shared *shared, struct pp__
 	return part < warm_max / FREED_PART ? part : warm_max / FREED_PART;
 }
 
-/* The room that was just freed was live, too; and before the next look as much as unseen bytes may go. */
+/*
+ * The room that was just freed was live, too. Before the next look as much as unseen bytes may go; and the least rises by a
+ * part of what goes, so that it stays low while all that there is goes once.
+ */
 static void follow(struct pp__unit_books *books, uint64_t live, uint64_t just_freed, uint64_t unseen)
 {
 	uint64_t recent = atomic_load(&books->recent), low = atomic_load(&books->low);
@@ -192,7 +196,7 @@ static void follow(struct pp__unit_books *books, uint64_t live, uint64_t just_fr
 	if (recent < live + just_freed)
 		recent = live + just_freed;
 	atomic_store(&books->recent, recent);
-	atomic_store(&books->low, low < least ? low + (least - low) / LATE : least);
+	atomic_store(&books->low, least < low + unseen / RISE ? least : low + unseen / RISE);
 }
 
 /*
