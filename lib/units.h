@@ -32,6 +32,7 @@ uint64_t pp__units_room(uint64_t claim);         /* how many bytes it holds */
 struct pp__unit_books {
 	_Atomic uint64_t freed;          /* bytes since they were last looked through */
 	_Atomic uint64_t recent;         /* the most that were in use, of late */
+	_Atomic uint64_t low;            /* and the least */
 };
 /* The parent has given back what this claim names. Gives memory to the kernel when much is free: more than warm_max, or
  * more than what was in use of late accounts for. */

@@ -84,31 +84,80 @@ static void give(uint32_t i)
 static double overhead(uint64_t empty) { return (double)(resident() - empty) / (double)live; }
 
 /* Of results above 256 bytes, the smallest that take units. */
-static uint64_t size_up_to_200_kib(void) { return 257 + next_random() % (200 * KIB); }
-static uint64_t size_up_to_1_mib(void) { return 257 + next_random() % MIB; }
+static uint64_t size_up_to(uint64_t most) { return 257 + next_random() % (most - 256); }
+
+/* With the same chance for each doubling up to 1 MiB, so that a few large ones are most of it. */
+static uint64_t size_uneven(uint64_t most)
+{
+	uint64_t from = UINT64_C(257) << next_random() % 12, size = from + next_random() % from;
+
+	return size < most ? size : most;
+}
+
+static const struct mix {
+	const char *name;
+	uint64_t (*size)(uint64_t most);
+	uint64_t most;
+	uint32_t places;                         /* half of them are live on average */
+	long operations;
+} mixes[] = {
+	{ "up to 200 KiB", size_up_to, 200 * KIB, PLACES, 100000 },
+	{ "up to 1 MiB", size_up_to, MIB, PLACES, 10000 },
+	{ "uneven up to 1 MiB", size_uneven, MIB, PLACES, 20000 },
+	{ "up to 1 MiB, few of them", size_up_to, MIB, PLACES / 10, 10000 },
+	{ "up to 32 KiB", size_up_to, 32 * KIB, PLACES, 40000 },
+};
+
+static void step(const struct mix *mix)
+{
+	uint32_t place = (uint32_t)(next_random() % mix->places);
+
+	while (sizes[place] && next_random() % 2)
+		place = (uint32_t)(next_random() % mix->places);
+	if (sizes[place])
+		give(place);
+	else
+		take(place, mix->size(mix->most));
+}
 
 /* A mix that goes on for long, looked at from a tenth of it on to its end: ten million with PROCPOOL_TEST_ALL. */
 START_TEST(units_fragmentation)
 {
-	long operations = (getenv("PROCPOOL_TEST_ALL") ? 10000000 : 100000) / (_i ? 10 : 1);
+	const struct mix *mix = &mixes[_i];
+	long operations = getenv("PROCPOOL_TEST_ALL") ? 10000000 : mix->operations;
 	uint64_t empty = resident();
 	double worst = 0;
 
-	for (long i = 0; i < operations;) {
-		uint32_t place = (uint32_t)(next_random() % PLACES);
-		if (sizes[place] && next_random() & 1)
-			give(place);
-		else if (!sizes[place])
-			take(place, _i ? size_up_to_1_mib() : size_up_to_200_kib());
-		else
-			continue;
-		i++;
-		if (i % (operations / 20) == 0 && i >= operations / 10 && overhead(empty) > worst)
+	for (long i = 1; i <= operations; i++) {
+		step(mix);
+		if (i % (operations / 1000) == 0 && i >= operations / 10 && overhead(empty) > worst)
 			worst = overhead(empty);
 	}
-	printf("# results, %ld operations: at most %.3f times the live bytes; at the end %llu KiB for %llu KiB, seed %u\n",
-	       operations, worst, (unsigned long long)(resident() - empty) / 1024, (unsigned long long)live / 1024, seed);
+	printf("# %s, %ld operations: at most %.3f times the live bytes; at the end %llu KiB for %llu KiB, seed %u\n",
+	       mix->name, operations, worst, (unsigned long long)(resident() - empty) / 1024,
+	       (unsigned long long)live / 1024, seed);
 	ck_assert_msg(worst < 1.3, "seed %u: %.3f", seed, worst);
+}
+END_TEST
+
+static const struct { uint32_t count; uint64_t size; } come_and_go[] = {
+	{ 16, 20 * KIB }, { 16, 400 * KIB }, { 16, MIB }, { 1000, 20 * KIB },
+};
+
+/* What comes and goes as a whole is no steady mix: it finds most of its memory warm each time, be it much or little. */
+START_TEST(units_come_and_go)
+{
+	uint64_t empty = resident(), size = come_and_go[_i].size;
+	uint32_t count = come_and_go[_i].count;
+
+	for (int round = 0; round < 50; round++) {
+		for (uint32_t i = 0; i < count; i++)
+			take(i, size);
+		for (uint32_t i = 0; i < count; i++)
+			give(i);
+		ck_assert_msg(resident() >= empty + count * size / 2, "round %d: %llu KiB", round,
+		              (unsigned long long)(resident() - empty) / 1024);
+	}
 }
 END_TEST
 
@@ -154,9 +203,10 @@ static Suite *make_suite(void)
 	Suite *suite = suite_create("units");
 	TCase *tcase = support_tcase(suite, "room");
 
-	tcase_set_timeout(tcase, 900);
+	tcase_set_timeout(tcase, 3600);
 	tcase_add_checked_fixture(tcase, set_up, tear_down);
-	tcase_add_loop_test(tcase, units_fragmentation, 0, 2);
+	tcase_add_loop_test(tcase, units_fragmentation, 0, sizeof mixes / sizeof *mixes);
+	tcase_add_loop_test(tcase, units_come_and_go, 0, sizeof come_and_go / sizeof *come_and_go);
 	tcase_add_test(tcase, units_warm_first);
 	tcase_add_loop_test(tcase, units_go_back, 0, 2);
 	return suite;
