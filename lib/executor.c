@@ -83,20 +83,6 @@ static void destroy(pp_executor *ex)
 	free(ex);
 }
 
-/* Slots in limbo wait for a death that came with the supervisor's end: no process is left. But for those whose result is
- * still a block. */
-static bool in_limbo_only(const pp_executor *ex)
-{
-	const pp_future *future;
-	uint64_t n = 0;
-
-	for (uint32_t at = ex->limbo; at; at = future->next_free) {
-		future = pp__future_at(ex, at - 1);
-		n += atomic_load(&pp__extra_of(future)->passed) == 0;
-	}
-	return n == pp__slots_in_use(ex);
-}
-
 _Atomic unsigned pp__orphans;
 static pthread_mutex_t orphan_lock = PTHREAD_MUTEX_INITIALIZER;
 static pp_executor *orphans;
@@ -113,7 +99,7 @@ void pp__orphan_visit(pp_executor *ex)
 	if (*at) {
 		pthread_mutex_lock(&ex->submit_lock);
 		pp__slots_harvest(ex);
-		last = pp__slots_in_use(ex) == 0 || (ex->limbo && in_limbo_only(ex));
+		last = pp__slots_in_use(ex) == 0;
 		pthread_mutex_unlock(&ex->submit_lock);
 	}
 	if (last) {

@@ -163,6 +163,7 @@ struct pp_executor {
 	_Atomic uint64_t    submitted;           /* in all; written with submit_lock */
 	_Atomic uint64_t    cancelled, broke;    /* futures that the parent has ended so */
 	bool                closed;
+	_Atomic bool        deserted;            /* no process is left beside this one: nobody is dying any more */
 	/* Stacks of recycled slots that any thread may push; each is taken as a whole under submit_lock, so no ABA can be. */
 	_Atomic uint64_t    freed;       /* nothing more to do: how many << 32 | slot + 1 */
 	_Atomic uint32_t    returned;    /* room to give back, or an owner that is not confirmed dead: slot + 1 */

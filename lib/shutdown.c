@@ -155,6 +155,7 @@ static int await_end(pp_executor *ex, int64_t timeout_ms)
 		return -ETIMEDOUT;
 	if (!ex->inlined)
 		reap_supervisor(ex);
+	atomic_store(&ex->deserted, true);
 	settle_the_rest(ex);
 	return finish_callbacks(ex, deadline);
 }

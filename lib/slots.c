@@ -66,14 +66,15 @@ static int __attribute__((noinline)) grow(pp_executor *ex)
 	return 0;
 }
 
-/* An owner that does not exist may have been forged: it would die for ever. */
+/* An owner that does not exist may have been forged: it would die for ever. So would one whose line says so when no process
+ * is left that could clear it. */
 static bool is_dying(const pp_executor *ex, uint64_t word)
 {
 	uint32_t worker = pp__word_worker(word);
 	enum pp__state state = pp__word_state(word);
 	const struct pp__worker *line = ex->segment.shared.workers + worker;
 
-	if (state < PP__DIED || state > PP__MEMORY)
+	if (state < PP__DIED || state > PP__MEMORY || atomic_load_explicit(&ex->deserted, memory_order_relaxed))
 		return false;
 	return worker < ex->segment.shared.header->entries && atomic_load(&line->pid)
 	       && (atomic_load(&line->incarnation) & PP__INCARNATION_MASK) == pp__word_incarnation(word);

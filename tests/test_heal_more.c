@@ -78,6 +78,73 @@ START_TEST(forged_idle_exits)
 }
 END_TEST
 
+/* One that has died, and whose entry no process has any more; there is a worker again. */
+static pp_future *make_corpse(pp_executor *ex)
+{
+	static const int how = DIE_SEGV;
+	pp_future *corpse = support_submit(ex, task_die, &how, sizeof how), *next;
+
+	support_assert_kind(corpse, PP_CRASHED);
+	next = support_submit(ex, task_echo, "on", 2);
+	support_assert_returned(next, "on", 2);
+	pp_future_free(next);
+	return corpse;
+}
+
+/* The last entry, which nobody has as long as few die, becomes its owner, and looks as if that one were about to die. */
+static void forge_dying_owner(pp_future *corpse)
+{
+	const struct pp__shared *shared = &corpse->executor->segment.shared;
+	_Atomic uint64_t *word = &shared->cells[corpse->slot].word;
+	uint32_t last = shared->header->entries - 1;
+	struct pp__worker *line = &shared->workers[last];
+
+	ck_assert_int_eq(atomic_load(&line->pid), 0);
+	atomic_store(&line->pid, 20);
+	atomic_store(word, (atomic_load(word) & ~PP__OWNER_BITS) | pp__owner(last, atomic_load(&line->incarnation)));
+}
+
+static bool has_no_slots(void *ex_)
+{
+	pp_executor *ex = ex_;
+	bool none;
+
+	pthread_mutex_lock(&ex->submit_lock);
+	pp__slots_harvest(ex);
+	none = pp__slots_in_use(ex) == 0;
+	pthread_mutex_unlock(&ex->submit_lock);
+	return none;
+}
+
+/* The supervisor knows that nobody is there. */
+START_TEST(slot_of_nobody_comes_back)
+{
+	pp_executor *ex = support_executor(1);
+	pp_future *corpse = make_corpse(ex);
+
+	forge_dying_owner(corpse);
+	pp_future_free(corpse);
+	ck_assert(!has_no_slots(ex));
+	pp__nudge(ex);
+	support_until(has_no_slots, ex, "the slot is free");
+	pp_executor_free(ex);
+}
+END_TEST
+
+/* Nobody is left who could know, and nobody who could die. */
+START_TEST(slot_of_nobody_comes_back_at_the_end)
+{
+	pp_executor *ex = support_executor(1);
+	pp_future *corpse = make_corpse(ex);
+
+	ck_assert_int_eq(pp_executor_shutdown(ex, PP_SHUTDOWN_WAIT, SUPPORT_GUARD_MS), 0);
+	forge_dying_owner(corpse);
+	pp_future_free(corpse);
+	ck_assert(has_no_slots(ex));
+	pp_executor_free(ex);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("heal_more");
@@ -86,6 +153,8 @@ static Suite *make_suite(void)
 	tcase_add_test(tcase, deaf_worker_ends);
 	tcase_add_test(tcase, sleepers_without_a_pid_end);
 	tcase_add_test(tcase, forged_idle_exits);
+	tcase_add_test(tcase, slot_of_nobody_comes_back);
+	tcase_add_test(tcase, slot_of_nobody_comes_back_at_the_end);
 	return suite;
 }
 

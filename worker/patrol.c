@@ -178,12 +178,23 @@ static void visit(struct pp__supervisor *s, uint32_t entry, int64_t now)
 		pp__quarantine(s, entry);
 }
 
+/* A line that says so of a process that is none would keep the slots of those that died there from being used again. */
+static void clear_if_vacant(const struct pp__supervisor *s, uint32_t entry)
+{
+	_Atomic int32_t *pid = &s->shared->workers[entry].pid;
+
+	if (!s->children[entry].pid && atomic_load(pid))
+		atomic_store(pid, 0);
+}
+
 void pp__patrol(struct pp__supervisor *s)
 {
 	int64_t now = pp__now_ns();
 
 	for (uint32_t i = 0; i < s->shared->header->entries; i++)
-		if (s->children[i].pid && !s->children[i].quarantined)
+		if (!s->children[i].pid)
+			clear_if_vacant(s, i);
+		else if (!s->children[i].quarantined)
 			visit(s, i, now);
 	if (atomic_load(&s->shared->header->closing) && !s->closing_seen) {
 		s->closing_seen = true;

@@ -67,6 +67,27 @@ static void dump_worker(const pp_executor *ex, uint32_t entry)
 	        (unsigned long long)w->requeue, pp__sem_has_token(&w->wake));
 }
 
+static void dump_slot(const pp_executor *ex, const pp_future *future, const char *list)
+{
+	uint64_t word = ex->segment.shared.cells[future->slot].word;
+
+	fprintf(stderr, "# slot %u:%s refs %u armed %d announced %d generation %u box %d blocks %u: ", future->slot, list,
+	        future->refs, future->armed, future->announced, future->generation, pp__is_boxed(future),
+	        pp__extra_of(future)->passed);
+	dump_word(word);
+	fprintf(stderr, "%s\n", pp__word_is_like(word, pp__word_of(future, PP__FREE)) ? "" : " (not of this slot and generation)");
+}
+
+/* Recycled, but not free yet. */
+static void dump_list(const pp_executor *ex, uint32_t at, const char *list)
+{
+	for (uint32_t n = 0; at && n < SLOTS_MAX; n++) {
+		const pp_future *future = pp__future_at(ex, at - 1);
+		dump_slot(ex, future, list);
+		at = future->next_free;
+	}
+}
+
 void dump_executor(const pp_executor *ex)
 {
 	uint32_t n = 0;
@@ -82,9 +103,8 @@ void dump_executor(const pp_executor *ex)
 		if (!future->in_use)
 			continue;
 		n++;
-		fprintf(stderr, "# slot %u: refs %u armed %d announced %d generation %u box %d: ", i, future->refs,
-		        future->armed, future->announced, future->generation, pp__is_boxed(future));
-		dump_word(ex->segment.shared.cells[i].word);
-		fputc('\n', stderr);
+		dump_slot(ex, future, "");
 	}
+	dump_list(ex, ex->returned, " returned,");
+	dump_list(ex, ex->limbo, " in limbo,");
 }

@@ -11,6 +11,9 @@
  *
  * One run in four has PP_HARDENED. In those nothing is allowed: each innocent task runs once and has its right result, no
  * vandal returns, and the pool goes on.
+ *
+ * A run that fails says so with its seed and the state of its pool. The long form goes on after that, and tells how far it
+ * has come. CRASH_SEED tries one seed, CRASH_RUNS so many from it on, as the long form does.
  */
 #include <errno.h>
 #include <poll.h>
@@ -35,7 +38,9 @@
 #define SHORT_MS  10000
 #define AT_A_TIME 4              /* a run mostly waits */
 #define FULL_RUNS 10000
-#define MAX_BAD   5              /* then it is given up */
+#define TOLD_RUNS 1000           /* how far the long form has come */
+#define MAX_BAD   5              /* then the short form is given up */
+#define DUMP_S    5
 #define HARDENED_PART 4
 
 enum count { RETURNED, FAILED, OVERWRITTEN, TWICE, HEALED, BROKEN, IMMUNE, COUNTS };
@@ -48,6 +53,7 @@ static struct tally *tally;
 static atomic_uint *ran;         /* by the processes of one run: how often each task was started, innocents first */
 static struct vandal_hits *hits;
 static pp_executor *tested;
+static uint64_t running;         /* its seed */
 
 struct innocent { uint32_t number, sum; uint32_t size, nap_us; unsigned char bytes[112]; };
 
@@ -112,10 +118,21 @@ static void *shared_memory(size_t size)
 
 _Noreturn static void fail(uint64_t seed, const char *what, int number)
 {
+	static char text[1 << 16];       /* all of it in one piece: other runs write, too */
+
+	setvbuf(stderr, text, _IOFBF, sizeof text);
 	fprintf(stderr, "wild: seed %llu: %s (%d)\n", (unsigned long long)seed, what, number);
-	if (getenv("CRASH_SEED") && tested)
+	if (tested)
 		dump_executor(tested);
+	fflush(stderr);
 	_exit(1);
+}
+
+/* Of a run that hangs, by the signal that ends it. What it is in may hold a lock that this needs. */
+static void say_where(int signal)
+{
+	alarm(DUMP_S);
+	fail(running, "was in this state", signal);
 }
 
 static void draw_innocent(struct innocent *in, uint32_t number, uint64_t *random)
@@ -283,6 +300,8 @@ static void start_apart(struct apart *apart, uint64_t seed)
 	apart->pid = fork();
 	if (apart->pid == 0) {
 		setrlimit(RLIMIT_CORE, &none);
+		running = seed;
+		signal(SIGQUIT, say_where);
 		run(seed);
 		_exit(0);
 	}
@@ -295,7 +314,7 @@ static bool has_ended(struct apart *apart, uint64_t *bad)
 
 	if (now_ms() > apart->until) {
 		fprintf(stderr, "wild: seed %llu: hangs\n", (unsigned long long)apart->seed);
-		kill(apart->pid, SIGABRT);
+		kill(apart->pid, SIGQUIT);
 		waitpid(apart->pid, &status, 0);
 	} else if (waitpid(apart->pid, &status, WNOHANG) == 0) {
 		return false;
@@ -307,18 +326,27 @@ static bool has_ended(struct apart *apart, uint64_t *bad)
 	return true;
 }
 
+static void tell_progress(uint64_t runs, uint64_t bad, int64_t begin)
+{
+	fprintf(stderr, "# %llu runs begun in %lld s; %llu crashed, hung or wrong\n", (unsigned long long)runs,
+	        (long long)(now_ms() - begin) / 1000, (unsigned long long)bad);
+}
+
 /* Starts runs while it may, some at a time, and ends when all have. until: of the short form; else as many as runs. */
 static void run_all(uint64_t seed, uint64_t *runs, int64_t until, uint64_t *bad)
 {
 	struct apart apart[AT_A_TIME] = { { 0 } };
-	uint64_t most = *runs, busy = 0;
+	uint64_t most = *runs, busy = 0, max_bad = until == INT64_MAX ? UINT64_MAX : MAX_BAD;
+	int64_t begin = now_ms();
 
 	*runs = 0;
 	do {
 		for (int i = 0; i < AT_A_TIME; i++) {
-			if (!apart[i].pid && *bad < MAX_BAD && *runs < most && now_ms() < until) {
+			if (!apart[i].pid && *bad < max_bad && *runs < most && now_ms() < until) {
 				start_apart(&apart[i], seed + (*runs)++);
 				busy++;
+				if (*runs % TOLD_RUNS == 0)
+					tell_progress(*runs, *bad, begin);
 			}
 			if (apart[i].pid && has_ended(&apart[i], bad))
 				busy--;
@@ -347,13 +375,13 @@ static bool print_hits(void)
 int main(int argc, char **argv)
 {
 	bool full = argc > 1 && strcmp(argv[1], "full") == 0, enough;
-	const char *only = getenv("CRASH_SEED");
+	const char *only = getenv("CRASH_SEED"), *more = getenv("CRASH_RUNS");
 	uint64_t seed = only ? strtoull(only, NULL, 0) : (uint64_t)time(NULL) * 100000, bad = 0;
-	uint64_t runs = only ? 1 : full ? FULL_RUNS : UINT64_MAX;
+	uint64_t runs = more ? strtoull(more, NULL, 0) : only ? 1 : full ? FULL_RUNS : UINT64_MAX;
 
 	tally = shared_memory(sizeof *tally);
 	hits = shared_memory(sizeof *hits);
-	run_all(seed, &runs, only || full ? INT64_MAX : now_ms() + SHORT_MS, &bad);
+	run_all(seed, &runs, only || more || full ? INT64_MAX : now_ms() + SHORT_MS, &bad);
 	enough = print_hits() || only;
 	printf("# innocent tasks:");
 	for (int i = 0; i < COUNTS; i++)
