@@ -145,6 +145,49 @@ START_TEST(slot_of_nobody_comes_back_at_the_end)
 }
 END_TEST
 
+/* Its owner is said to be another life of the worker that runs it, by the word and by the line. */
+START_TEST(running_in_another_life)
+{
+	struct stage stage;
+	struct pp__worker *line;
+	_Atomic uint64_t *word;
+	uint64_t before;
+
+	stage_make(&stage, 0);
+	word = &pp__cell_of(stage.running)->word;
+	before = atomic_load(word);
+	line = &stage.ex->segment.shared.workers[pp__word_worker(before)];
+	atomic_store(&line->incarnation, pp__word_incarnation(before) + 1);
+	atomic_store(word, (before & ~PP__OWNER_BITS) | pp__owner(pp__word_worker(before), pp__word_incarnation(before) + 1));
+	support_assert_kind(stage.running, PP_BROKEN);
+	stage_free(&stage);
+}
+END_TEST
+
+/* As a page of zeros over its line does, and then a number: it seems to be at a slot that was never used. The first of all
+ * workers is the owner that such a word has. */
+static int task_name_an_unused_slot(pp_task *task, const void *data, size_t size)
+{
+	struct pp__shared shared;
+
+	memcpy(&shared, data, size);
+	atomic_store(&shared.workers[0].cur, PP__SLAB - 1);
+	pause();
+	return pp_return(task, "", 0);
+}
+
+START_TEST(at_an_unused_slot)
+{
+	pp_executor *ex = support_executor(1);
+	pp_future *future = support_submit(ex, task_name_an_unused_slot, &ex->segment.shared, sizeof ex->segment.shared);
+
+	support_assert_kind(future, PP_BROKEN);
+	pp_future_free(future);
+	ck_assert_int_eq(pp_executor_shutdown(ex, PP_SHUTDOWN_WAIT, SUPPORT_GUARD_MS), 0);
+	pp_executor_free(ex);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("heal_more");
@@ -153,6 +196,8 @@ static Suite *make_suite(void)
 	tcase_add_test(tcase, deaf_worker_ends);
 	tcase_add_test(tcase, sleepers_without_a_pid_end);
 	tcase_add_test(tcase, forged_idle_exits);
+	tcase_add_test(tcase, running_in_another_life);
+	tcase_add_test(tcase, at_an_unused_slot);
 	tcase_add_test(tcase, slot_of_nobody_comes_back);
 	tcase_add_test(tcase, slot_of_nobody_comes_back_at_the_end);
 	return suite;

@@ -13,17 +13,20 @@
 #include "supervisor.h"
 #include "wake.h"
 
+/* What is owned by nobody may well have the bits of an owner: those of the first worker's first life are 0. */
 uint64_t pp__word_at_hand(const struct pp__supervisor *s, uint32_t entry, struct pp__cell **cell)
 {
 	const struct pp__worker *line = s->shared->workers + entry;
 	uint64_t owner = pp__owner(entry, s->incarnations[entry]), word;
 	uint32_t slot = atomic_load(&line->cur);
+	enum pp__state state;
 
 	if (slot >= atomic_load(&s->shared->header->slots))
 		return 0;
 	*cell = s->shared->cells + slot;
 	word = pp__slot_look(*cell);
-	return pp__word_is_owned_by(word, owner) && !pp__state_is_end(pp__word_state(word)) ? word : 0;
+	state = pp__word_state(word);
+	return pp__word_is_owned_by(word, owner) && state >= PP__FAILED && state < PP__DONE ? word : 0;
 }
 
 /* The kernel's mark in the robust mutex. Read, and never locked: by now anything may stand there, and glibc ends a process
@@ -178,24 +181,27 @@ static void visit(struct pp__supervisor *s, uint32_t entry, int64_t now)
 		pp__quarantine(s, entry);
 }
 
-/* A line that says so of a process that is none would keep the slots of those that died there from being used again. */
-static void clear_if_vacant(const struct pp__supervisor *s, uint32_t entry)
+/* Who is there, only the supervisor says, and the parent goes by it: a line that was overwritten would keep the slots of
+ * those that died there from being used again, and a future from ending whose word was overwritten to fit. */
+static void mend_line(const struct pp__supervisor *s, uint32_t entry)
 {
-	_Atomic int32_t *pid = &s->shared->workers[entry].pid;
+	struct pp__worker *line = s->shared->workers + entry;
 
-	if (!s->children[entry].pid && atomic_load(pid))
-		atomic_store(pid, 0);
+	if (!s->children[entry].pid && atomic_load(&line->pid))
+		atomic_store(&line->pid, 0);
+	if (atomic_load(&line->incarnation) != s->incarnations[entry])
+		atomic_store(&line->incarnation, s->incarnations[entry]);
 }
 
 void pp__patrol(struct pp__supervisor *s)
 {
 	int64_t now = pp__now_ns();
 
-	for (uint32_t i = 0; i < s->shared->header->entries; i++)
-		if (!s->children[i].pid)
-			clear_if_vacant(s, i);
-		else if (!s->children[i].quarantined)
+	for (uint32_t i = 0; i < s->shared->header->entries; i++) {
+		mend_line(s, i);
+		if (s->children[i].pid && !s->children[i].quarantined)
 			visit(s, i, now);
+	}
 	if (atomic_load(&s->shared->header->closing) && !s->closing_seen) {
 		s->closing_seen = true;
 		pp__wake_all(s->shared);

@@ -2,10 +2,12 @@
 /* See dump.h. */
 #include "dump.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "pool.h"
 
 #define SLOTS_MAX 400
+#define ENTRIES_MAX 40
 
 static const char *const states[] = { "FREE", "READY", "DELAYED", "FAILED", "CLAIMED", "RUNNING", "ASKED_KILL",
                                       "ASKED_TIME", "STOP_KILL", "STOP_TIME", "STOP_MEMORY", "STOP_REQUEUE", "DONE", "DIED",
@@ -62,9 +64,32 @@ static void dump_worker(const pp_executor *ex, uint32_t entry)
 	char text[16];
 
 	process_state(w->pid, text, sizeof text);
-	fprintf(stderr, "# worker %u: pid %d (%s) phase %u seat %d incarnation %u cur %d tasks %llu requeue %llx tokens %d\n",
+	fprintf(stderr, "# worker %u: pid %d (%s) phase %u seat %d incarnation %u cur %d tasks %llu requeue %llx"
+	        " condemned %u tokens %d\n",
 	        entry, w->pid, text, w->phase, w->seat, w->incarnation, (int)w->cur, (unsigned long long)w->tasks,
-	        (unsigned long long)w->requeue, pp__sem_has_token(&w->wake));
+	        (unsigned long long)w->requeue, w->condemned, pp__sem_has_token(&w->wake));
+}
+
+/* Those that there are, whatever the lines say. */
+static void dump_children(pid_t supervisor)
+{
+	char path[64], text[1024] = "", state[16], *at = text, *end;
+	FILE *file;
+	long pid;
+
+	snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)supervisor, (int)supervisor);
+	file = fopen(path, "r");
+	if (!file)
+		return;
+	if (!fgets(text, sizeof text, file))
+		*text = 0;
+	fclose(file);
+	fputs("# its children:", stderr);
+	for (; (pid = strtol(at, &end, 10)) > 0; at = end) {
+		process_state((pid_t)pid, state, sizeof state);
+		fprintf(stderr, " %ld (%s)", pid, state);
+	}
+	fputc('\n', stderr);
 }
 
 static void dump_slot(const pp_executor *ex, const pp_future *future, const char *list)
@@ -95,9 +120,9 @@ void dump_executor(const pp_executor *ex)
 	if (!ex)
 		return;
 	dump_control(ex);
-	for (uint32_t i = 0; i < ex->segment.shared.header->entries; i++)
-		if (ex->segment.shared.workers[i].incarnation || ex->segment.shared.workers[i].pid)
-			dump_worker(ex, i);
+	dump_children(ex->supervisor.pid);
+	for (uint32_t i = 0; i < ex->segment.shared.header->entries && i < ENTRIES_MAX; i++)
+		dump_worker(ex, i);
 	for (uint32_t i = 0; i < ex->slots && n < SLOTS_MAX; i++) {
 		pp_future *future = pp__future_at(ex, i);
 		if (!future->in_use)
