@@ -338,11 +338,13 @@ static void run_all(uint64_t seed, uint64_t *runs, int64_t until, uint64_t *bad)
 	struct apart apart[AT_A_TIME] = { { 0 } };
 	uint64_t most = *runs, busy = 0, max_bad = until == INT64_MAX ? UINT64_MAX : MAX_BAD;
 	int64_t begin = now_ms();
+	bool more = true;
 
 	*runs = 0;
 	do {
 		for (int i = 0; i < AT_A_TIME; i++) {
-			if (!apart[i].pid && *bad < max_bad && *runs < most && now_ms() < until) {
+			more = *bad < max_bad && *runs < most && now_ms() < until;
+			if (!apart[i].pid && more) {
 				start_apart(&apart[i], seed + (*runs)++);
 				busy++;
 				if (*runs % TOLD_RUNS == 0)
@@ -352,7 +354,7 @@ static void run_all(uint64_t seed, uint64_t *runs, int64_t until, uint64_t *bad)
 				busy--;
 		}
 		poll(NULL, 0, 1);
-	} while (busy);
+	} while (busy || more);
 }
 
 /* Each kind of target has to have had its share, or the runs say nothing about it. */
