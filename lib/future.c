@@ -9,7 +9,8 @@
 #include "pool.h"
 #include "wake.h"
 
-#define LOOKS_PER_CLOCK 32
+#define LOOKS_PER_CLOCK 8
+#define PAUSES_PER_LOOK 4
 #define LATE_WAKE_NS   INT64_C(5000000)
 
 void pp__wake_sleepers(pp_future *future)
@@ -18,6 +19,7 @@ void pp__wake_sleepers(pp_future *future)
 		pp__sem_post(&pp__cell_of(future)->wake);
 }
 
+/* Each look takes the line away from the worker, which has to write it three times yet. */
 static bool spin(pp_future *future)
 {
 	pp_executor *ex = future->executor;
@@ -30,7 +32,8 @@ static bool spin(pp_future *future)
 		for (int i = 0; i < LOOKS_PER_CLOCK; i++) {
 			if (pp__future_has_ended(future))
 				return true;
-			pp__spin_pause();
+			for (int j = 0; j < PAUSES_PER_LOOK; j++)
+				pp__spin_pause();
 		}
 	} while (pp__now_ns() < until);
 	return false;

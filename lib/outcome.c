@@ -285,6 +285,9 @@ static bool read_plain(pp_future *future, struct pp__box *box)
 	if (ex->flags & WITHOUT_PLAIN || !atomic_load_explicit(&future->plain, memory_order_relaxed)
 	    || pp__word_state(pp__slot_look(cell)) != PP__DONE)
 		return false;
+	/* The next task in this slot writes both lines, which the worker has yet. */
+	__builtin_prefetch(cell, 1);
+	__builtin_prefetch(ex->segment.shared.descs + future->slot, 1);
 	seen.size = v->size;
 	seen.who = v->who;
 	if (seen.size > PP__EXTENSION || !seen.who
