@@ -70,6 +70,7 @@ struct bench_side {
 };
 extern const struct bench_side bench_ours, bench_ours_8;         /* empty tasks; 8 bytes in, 8 bytes out */
 extern const struct bench_side bench_fork;
+extern const struct bench_side bench_bare_stream;        /* bare_stream.c; window: at most 32 Ki */
 extern const struct bench_side *const bench_peers_c[];           /* libraries found by configure; ends with NULL */
 const struct bench_side *bench_peer(const char *name);           /* one of those, or NULL */
 /* Programs in Python, by bench/peers.py: "ProcessPoolExecutor", ... */

@@ -37,6 +37,8 @@ static const struct comparison comparisons[] = {
 	{ NULL, "ThreadPoolExecutor", &bench_python, 2, 0, 10000, PYTHON_WINDOW },
 	{ NULL, "fork + pipe", &bench_fork, 1, 0, 500, 1 },
 	{ NULL, "fork + pipe", &bench_fork, 2, 0, 500, 1 },
+	{ NULL, "bare shared memory", &bench_bare_stream, 1, 0, OURS, WINDOW },
+	{ NULL, "bare shared memory", &bench_bare_stream, 2, 0, OURS, WINDOW },
 	{ NULL, "8 bytes in and out", &bench_ours_8, 1, 0, OURS, WINDOW },
 	{ NULL, "8 bytes in and out", &bench_ours_8, 2, 0, OURS, WINDOW },
 };
