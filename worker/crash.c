@@ -69,6 +69,8 @@ static void settle(struct pp__self *self, int signal, int code, const siginfo_t 
 		return;
 	pp__tally_end(self->tally, signal ? PP_CRASHED : PP_EXITED, cell);
 	pp__announce_end(shared, slot, word);
+	if (atomic_load(&shared->header->submit_cpu) == pp__cpu_here())
+		sched_yield();           /* who waits on this CPU goes on before the spare does */
 	pp__promote_spare(self);
 	sched_setscheduler(0, SCHED_IDLE, &zero);
 	sched_yield();                   /* who was woken on this CPU would else wait until the slice is over */
