@@ -8,7 +8,8 @@ set -uo pipefail
 src=${TOP_SRCDIR:-$PWD} build=${TOP_BUILDDIR:-$PWD}
 program=$build/tests/crash/fuzz corpus=$src/tests/crash/corpus
 functions=$src/tests/crash/fuzz-functions.txt
-case ${1:-short} in full) seconds=3600 ;; *) seconds=14 ;; esac
+# A run that takes so long hangs; many of the full form may share the machine with others for a while.
+case ${1:-short} in full) seconds=3600 hangs=60 ;; *) seconds=14 hangs=10 ;; esac
 seconds=${FUZZ_SECONDS:-$seconds}
 llvm() { "$("${FUZZ_CC:-clang}" -print-prog-name="llvm-$1")" "${@:2}"; }
 kept=$build/tests/crash/records/fuzz
@@ -20,7 +21,7 @@ export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1}
 # Its profile is thrown away: what one machine finds in its time would be another figure each day.
 fuzz() { # job
 	LLVM_PROFILE_FILE=/dev/null "$program" -seed="$((${CRASH_SEED:-0} + $1))" -max_total_time="$seconds" \
-		-timeout=10 -entropic=0 -rss_limit_mb=0 -max_len=1024 -use_value_profile=$(($1 - 1)) -print_final_stats=1 \
+		-timeout="$hangs" -entropic=0 -rss_limit_mb=0 -max_len=1024 -use_value_profile=$(($1 - 1)) -print_final_stats=1 \
 		-artifact_prefix="$kept/" "$work/new$1" "$corpus" >"$work/job$1.log" 2>&1
 }
 
