@@ -188,6 +188,29 @@ START_TEST(at_an_unused_slot)
 }
 END_TEST
 
+/* As who is in a round, or has never had a task. */
+static int task_name_no_slot(pp_task *task, const void *data, size_t size)
+{
+	struct pp__shared shared;
+
+	memcpy(&shared, data, size);
+	atomic_store(&shared.workers[0].cur, PP__NO_SLOT);
+	pause();
+	return pp_return(task, "", 0);
+}
+
+START_TEST(at_no_slot)
+{
+	pp_executor *ex = support_executor(1);
+	pp_future *future = support_submit(ex, task_name_no_slot, &ex->segment.shared, sizeof ex->segment.shared);
+
+	support_assert_kind(future, PP_BROKEN);
+	pp_future_free(future);
+	ck_assert_int_eq(pp_executor_shutdown(ex, PP_SHUTDOWN_WAIT, SUPPORT_GUARD_MS), 0);
+	pp_executor_free(ex);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("heal_more");
@@ -198,6 +221,7 @@ static Suite *make_suite(void)
 	tcase_add_test(tcase, forged_idle_exits);
 	tcase_add_test(tcase, running_in_another_life);
 	tcase_add_test(tcase, at_an_unused_slot);
+	tcase_add_test(tcase, at_no_slot);
 	tcase_add_test(tcase, slot_of_nobody_comes_back);
 	tcase_add_test(tcase, slot_of_nobody_comes_back_at_the_end);
 	return suite;

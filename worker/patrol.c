@@ -89,6 +89,18 @@ static void take_back_claim(struct pp__supervisor *s, uint32_t entry, uint64_t w
 		atomic_store(condemned, 0);
 }
 
+/* In code of the application's that no slot tells of: the initializer, the finalizer, or a round. */
+static bool is_in_hook(const struct pp__supervisor *s, uint32_t entry)
+{
+	const struct pp__worker *line = s->shared->workers + entry;
+	uint32_t phase = atomic_load(&line->phase);
+
+	if (phase == PP__LEAVING || (phase == PP__STARTING && !s->children[entry].worked))
+		return true;
+	return atomic_load(&line->cur) == PP__NO_SLOT
+	       && atomic_load(&line->round) != pp__levels_round(atomic_load(&s->shared->header->levels));
+}
+
 /*
  * There is work, or the executor is closing; it seems to have nothing at hand, and its token has been there for a
  * second: it is in a task whose slot or line was overwritten, or it is stopped. Whatever it is in, no future depends on
@@ -102,8 +114,7 @@ static void replace_if_deaf(struct pp__supervisor *s, uint32_t entry, int64_t no
 	struct pp__cell *cell;
 	uint64_t tasks = atomic_load(&line->tasks);
 
-	if (child->killed_ns || atomic_load(&line->cur) == PP__NO_SLOT || atomic_load(&line->phase) == PP__LEAVING
-	    || !pp__sem_has_token(&line->wake) || tasks != child->last_tasks
+	if (child->killed_ns || is_in_hook(s, entry) || !pp__sem_has_token(&line->wake) || tasks != child->last_tasks
 	    || !(atomic_load(&s->shared->header->closing) || pp__has_work(s))) {
 		child->deaf_ns = 0;
 		return;
