@@ -121,8 +121,15 @@ item_storm() {
 	rc=$?
 	printf '%s\n' "$out"
 	[ $rc = 0 ] || { printf '%s\n' "$out" | grep -E '^not ok|^# storm|stuck' | tail -n 1; return 1; }
-	awk '/^# storm/ { sub(/^# /, ""); line = $0 }
-		END { if (line == "") exit 1; print line "; 0 lost, 0 duplicated, 0 hung, 0 wrong" }' <<<"$out"
+	awk '/^# storm of/ { storms++; seconds += $4; sub(/^[^:]*: /, ""); n = split($0, parts, ", ")
+			for (i = 1; i <= n; i++) {
+				match(parts[i], / [0-9]+$/); name = substr(parts[i], 1, RSTART - 1)
+				if (!(name in sums)) order[++kinds] = name
+				sums[name] += substr(parts[i], RSTART + 1) } }
+		END { if (!storms) exit 1
+			printf "storm of %.1f s:", seconds
+			for (i = 1; i <= kinds; i++) printf " %s %.0f%s", order[i], sums[order[i]], i < kinds ? "," : ";"
+			print " 0 lost, 0 duplicated, 0 hung, 0 wrong" }' <<<"$out"
 }
 
 # Also a program of make check: everything is tried in both forms.
