@@ -164,45 +164,27 @@ START_TEST(running_in_another_life)
 }
 END_TEST
 
-/* As a page of zeros over its line does, and then a number: it seems to be at a slot that was never used. The first of all
- * workers is the owner that such a word has. */
-static int task_name_an_unused_slot(pp_task *task, const void *data, size_t size)
-{
-	struct pp__shared shared;
+/* Where a worker in a task that never ends seems to be. A page of zeros over its line, and then a number, name a slot that was
+ * never used; the first of all workers is the owner that such a word has. No slot has who is in a round, or had no task yet. */
+static const uint32_t elsewhere[] = { PP__SLAB - 1, PP__NO_SLOT };
 
-	memcpy(&shared, data, size);
-	atomic_store(&shared.workers[0].cur, PP__SLAB - 1);
+struct claim { struct pp__shared shared; uint32_t slot; };
+
+static int task_claim_to_be_elsewhere(pp_task *task, const void *data, size_t size)
+{
+	struct claim claim;
+
+	memcpy(&claim, data, size);
+	atomic_store(&claim.shared.workers[0].cur, claim.slot);
 	pause();
 	return pp_return(task, "", 0);
 }
 
-START_TEST(at_an_unused_slot)
+START_TEST(claims_to_be_elsewhere)
 {
 	pp_executor *ex = support_executor(1);
-	pp_future *future = support_submit(ex, task_name_an_unused_slot, &ex->segment.shared, sizeof ex->segment.shared);
-
-	support_assert_kind(future, PP_BROKEN);
-	pp_future_free(future);
-	ck_assert_int_eq(pp_executor_shutdown(ex, PP_SHUTDOWN_WAIT, SUPPORT_GUARD_MS), 0);
-	pp_executor_free(ex);
-}
-END_TEST
-
-/* As who is in a round, or has never had a task. */
-static int task_name_no_slot(pp_task *task, const void *data, size_t size)
-{
-	struct pp__shared shared;
-
-	memcpy(&shared, data, size);
-	atomic_store(&shared.workers[0].cur, PP__NO_SLOT);
-	pause();
-	return pp_return(task, "", 0);
-}
-
-START_TEST(at_no_slot)
-{
-	pp_executor *ex = support_executor(1);
-	pp_future *future = support_submit(ex, task_name_no_slot, &ex->segment.shared, sizeof ex->segment.shared);
+	struct claim claim = { ex->segment.shared, elsewhere[_i] };
+	pp_future *future = support_submit(ex, task_claim_to_be_elsewhere, &claim, sizeof claim);
 
 	support_assert_kind(future, PP_BROKEN);
 	pp_future_free(future);
@@ -220,8 +202,7 @@ static Suite *make_suite(void)
 	tcase_add_test(tcase, sleepers_without_a_pid_end);
 	tcase_add_test(tcase, forged_idle_exits);
 	tcase_add_test(tcase, running_in_another_life);
-	tcase_add_test(tcase, at_an_unused_slot);
-	tcase_add_test(tcase, at_no_slot);
+	tcase_add_loop_test(tcase, claims_to_be_elsewhere, 0, (int)(sizeof elsewhere / sizeof *elsewhere));
 	tcase_add_test(tcase, slot_of_nobody_comes_back);
 	tcase_add_test(tcase, slot_of_nobody_comes_back_at_the_end);
 	return suite;
