@@ -194,6 +194,8 @@ struct pp__control {
 	_Atomic uint32_t  idle_exits;                    /* raised by each worker that leaves because it was idle */
 	/* A worker looks for tasks less often for a moment; who is going to wait for one makes it 0. A hint. */
 	alignas(PP__LINE) _Atomic uint32_t gathering;
+	/* No small or big unit before it is free and has memory, as far as anybody knows. A hint that workers raise. */
+	alignas(PP__LINE) _Atomic uint32_t units_front[2];
 	alignas(PP__LINE) _Atomic uint32_t spare;        /* entry + 1 of the worker that waits for a dead one's seat */
 	_Atomic int64_t   supervisor_wakes_ns;           /* its next look; INT64_MAX: whoever starts a task nudges it; 0: awake */
 	_Atomic uint32_t  failures;                      /* raised with each slot that becomes FAILED */

@@ -119,6 +119,8 @@ void pp__units_freed(const struct pp__shared *shared, struct pp__unit_books *boo
 	if (atomic_fetch_add(&books->freed, size) + size < between)
 		return;
 	atomic_store(&books->freed, 0);
+	for (int big = 0; big < 2; big++)
+		atomic_store(&shared->control->units_front[big], 0);     /* somebody may have put it too far */
 	add_up(shared, true, &amount);
 	add_up(shared, false, &amount);
 	follow(books, amount.live[0] + amount.live[1], size, between);

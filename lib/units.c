@@ -52,6 +52,18 @@ bool pp__units_are_owned(const struct pp__shared *shared, uint32_t slot, uint32_
 	return true;
 }
 
+/*
+ * What begins here is free again. Whoever looks at the same moment, and has just found it in use, can put the front behind
+ * it all the same; the parent puts it back now and then (unit_books.c).
+ */
+static void pull_front(const struct pp__shared *shared, bool big, uint32_t first)
+{
+	_Atomic uint32_t *front = &shared->control->units_front[big];
+
+	if (atomic_load(front) > first)
+		atomic_store(front, first);
+}
+
 void pp__units_release(const struct pp__shared *shared, uint32_t slot, uint32_t generation, uint64_t claim)
 {
 	_Atomic uint64_t *word;
@@ -65,6 +77,7 @@ void pp__units_release(const struct pp__shared *shared, uint32_t slot, uint32_t 
 		if ((old & ~PP__UNIT_WARM) == pp__unit_name(slot, generation))
 			atomic_compare_exchange_strong(word + i, &old, old & PP__UNIT_WARM);
 	}
+	pull_front(shared, pp__claim_is_big(claim), pp__claim_first(claim));
 }
 
 /* The end is given up first: killed in between, the note still covers all that carries the slot's name. */
@@ -187,6 +200,20 @@ static int64_t claim_fresh(const struct pp__shared *shared, _Atomic uint64_t *no
 	return rc == -EAGAIN ? -ENOMEM : rc;
 }
 
+/* The first unit that may be free and have memory. The front moves there, unless somebody has moved it meanwhile. */
+static uint32_t find_front(const struct pp__shared *shared, bool big, uint32_t looks)
+{
+	_Atomic uint32_t *front = &shared->control->units_front[big];
+	uint32_t high = pp__units_used(shared, big), old = atomic_load(front), at = old;
+	_Atomic uint64_t *word = pp__unit_words(shared, big);
+
+	while (at < high && looks-- && !free_run(word + at, 1, PP__UNIT_WARM))
+		at++;
+	if (at != old)
+		atomic_compare_exchange_strong(front, &old, at);
+	return at;
+}
+
 /*
  * Where this process found its last one, if that is free again: its bytes are in the caches. Else from the front, so
  * that what is in use stays together and the end can go back to the kernel. Where the front is crowded, go on where the
@@ -200,8 +227,9 @@ static int64_t claim_again(const struct pp__shared *shared, struct pp__unit_curs
 	int64_t rc = claim_used(shared, last, note, slot, generation, big, count, PP__UNIT_WARM, 1);
 
 	if (rc == -ENOMEM) {
-		*last = 0;
-		rc = claim_used(shared, last, note, slot, generation, big, count, PP__UNIT_WARM, looks);
+		*last = find_front(shared, big, looks);
+		if (*last < pp__units_used(shared, big))
+			rc = claim_used(shared, last, note, slot, generation, big, count, PP__UNIT_WARM, looks);
 	}
 	if (rc != -ENOMEM)
 		return rc;

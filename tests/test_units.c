@@ -180,6 +180,44 @@ START_TEST(units_warm_first)
 }
 END_TEST
 
+static _Atomic uint32_t *front(void) { return &segment.shared.control->units_front[0]; }
+
+/* Small ones behind so many units in use that no search would come to them from the first one on. */
+static void take_many(int64_t *was)
+{
+	for (uint32_t i = 0; i < PLACES; i++)
+		was[i] = take(i, i < PLACES / 2 ? 60 * KIB : 4 * KIB);
+}
+
+/* They are found again as soon as they are free, whatever a worker has written where the search starts. */
+START_TEST(units_freed_is_found)
+{
+	int64_t was[PLACES];
+
+	take_many(was);
+	for (uint32_t i = PLACES - 1; i > PLACES / 2; i -= 7) {
+		if (i % 3 == 0)
+			atomic_store(front(), UINT32_MAX);
+		give(i);
+		ck_assert_int_eq(take(i, 4 * KIB), was[i]);
+	}
+}
+END_TEST
+
+/* Somebody has just found it in use, and puts the front behind it after it was freed: it does not stay there for ever. */
+START_TEST(units_front_comes_back)
+{
+	take(1, 4 * KIB);
+	give(1);
+	atomic_store(front(), segment.shared.control->units_used[0]);
+	for (int i = 0; i < 1000; i++) {
+		take(0, 400 * KIB);
+		give(0);
+	}
+	ck_assert_uint_eq(atomic_load(front()), 0);
+}
+END_TEST
+
 /* Large or small: what many took goes back, but for what a program can be expected to take again soon. */
 START_TEST(units_go_back)
 {
@@ -208,6 +246,8 @@ static Suite *make_suite(void)
 	tcase_add_loop_test(tcase, units_fragmentation, 0, sizeof mixes / sizeof *mixes);
 	tcase_add_loop_test(tcase, units_come_and_go, 0, sizeof come_and_go / sizeof *come_and_go);
 	tcase_add_test(tcase, units_warm_first);
+	tcase_add_test(tcase, units_freed_is_found);
+	tcase_add_test(tcase, units_front_comes_back);
 	tcase_add_loop_test(tcase, units_go_back, 0, 2);
 	return suite;
 }

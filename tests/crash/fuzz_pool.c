@@ -335,8 +335,10 @@ static void step_units(struct ground *g, const pp_future *future, struct pp__uni
 		atomic_store(shared->units + first, feed_u64(feed));
 		break;
 	case 1:
-		atomic_store(&shared->control->units_used[what >> 3 & 1],
-		             what & 16 ? feed_u32(feed) : feed_u8(feed) % GROUND_SMALL);
+		first = what & 16 ? feed_u32(feed) : feed_u8(feed) % GROUND_SMALL;
+		atomic_store(&shared->control->units_used[what >> 3 & 1], first);
+		if (what & 32)
+			atomic_store(&shared->control->units_front[what >> 3 & 1], first);
 		break;
 	case 2:
 		check_claimed(shared, pp__units_claim(shared, cursor, future->slot, future->generation, size), size);
