@@ -164,18 +164,23 @@ START_TEST(running_in_another_life)
 }
 END_TEST
 
-/* Where a worker in a task that never ends seems to be. A page of zeros over its line, and then a number, name a slot that was
- * never used; the first of all workers is the owner that such a word has. No slot has who is in a round, or had no task yet. */
-static const uint32_t elsewhere[] = { PP__SLAB - 1, PP__NO_SLOT };
+struct place { uint32_t slot, phase; };
+struct claim { struct pp__shared shared; struct place place; };
 
-struct claim { struct pp__shared shared; uint32_t slot; };
+/* Where a worker in a task that never ends seems to be. A page of zeros over its line, and then a number, name a slot that was
+ * never used; the first of all workers is the owner that such a word has. No slot has who is in a round, or had no task yet,
+ * or has nothing left to do. */
+static const struct place elsewhere[] = {
+	{ PP__SLAB - 1, PP__LIVE }, { PP__NO_SLOT, PP__LIVE }, { PP__NO_SLOT, PP__LEAVING }
+};
 
 static int task_claim_to_be_elsewhere(pp_task *task, const void *data, size_t size)
 {
 	struct claim claim;
 
 	memcpy(&claim, data, size);
-	atomic_store(&claim.shared.workers[0].cur, claim.slot);
+	atomic_store(&claim.shared.workers[0].cur, claim.place.slot);
+	atomic_store(&claim.shared.workers[0].phase, claim.place.phase);
 	pause();
 	return pp_return(task, "", 0);
 }

@@ -95,7 +95,9 @@ static bool is_in_hook(const struct pp__supervisor *s, uint32_t entry)
 	const struct pp__worker *line = s->shared->workers + entry;
 	uint32_t phase = atomic_load(&line->phase);
 
-	if (phase == PP__LEAVING || (phase == PP__STARTING && !s->children[entry].worked))
+	if (phase == PP__LEAVING && s->shared->header->finalizer)
+		return true;
+	if (phase == PP__STARTING && !s->children[entry].worked)
 		return true;
 	return atomic_load(&line->cur) == PP__NO_SLOT
 	       && atomic_load(&line->round) != pp__levels_round(atomic_load(&s->shared->header->levels));
