@@ -52,6 +52,8 @@ static int begin(pp_executor *ex, pp_fn *fn, const void *data, size_t size)
 
 	if (ex->closed)
 		return -ESHUTDOWN;
+	if (atomic_load(&ex->broken))
+		return -EPIPE;
 	if (ex->round_size)
 		pp__arguments_give(&ex->arguments, &ex->segment, ex->round_place);
 	ex->round_size = 0;

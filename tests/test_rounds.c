@@ -56,6 +56,29 @@ START_TEST(round_on_all)
 }
 END_TEST
 
+static int refuse(pp_task *task, const void *data, size_t size)
+{
+	(void)data;
+	return pp_raise(task, (int)size + 1, NULL);
+}
+
+START_TEST(round_of_a_broken_pool)
+{
+	pp_options options = support_options(2);
+	pp_executor *ex;
+	pp_future *future;
+
+	options.initializer = refuse;
+	ex = support_create(&options);
+	future = support_submit(ex, task_nothing, NULL, 0);
+	support_assert_kind(future, PP_BROKEN);
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_eq(pp_executor_run_on_workers(ex, task_nothing, NULL, 0, SUPPORT_GUARD_MS), -EPIPE);
+	pp_future_free(future);
+	pp_executor_free(ex);
+}
+END_TEST
+
 START_TEST(round_without_workers)
 {
 	pp_executor *ex = support_executor(4);
@@ -253,6 +276,7 @@ static Suite *make_suite(void)
 
 	tcase_add_test(rounds, round_on_all);
 	tcase_add_test(rounds, round_without_workers);
+	tcase_add_test(rounds, round_of_a_broken_pool);
 	tcase_add_test(rounds, round_counts_those_that_return);
 	tcase_add_test(rounds, round_waits_for_the_busy);
 	tcase_add_test(rounds, round_that_lasts);
