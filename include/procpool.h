@@ -15,8 +15,9 @@
  *  - Any thread may call anything, except as noted. No call is a pthread cancellation point, and none is
  *    async-signal-safe. Memory comes from plain malloc; there are no allocator hooks.
  *  - After the application's own fork() the child may only call the *_free functions on what it inherited; every
- *    other call there returns -ECHILD (predicates: false, pointers: NULL) and touches nothing shared. The same holds
- *    inside a worker: there is no nested submit.
+ *    other call there returns -ECHILD (predicates: false, pointers: NULL) and touches nothing shared; only pp_version,
+ *    pp_strerror and pp_kind_name work as ever. What an outcome points to must not be read there. The same holds inside
+ *    a worker: there is no nested submit.
  *  - An object must not be freed while another thread is inside a call on it. NULL is legal for *_free, for
  *    predicates, and in arrays given to pp_wait and pp_as_completed; elsewhere it is -EINVAL.
  *  - Functions of the task side (pp_task_*, pp_return*, pp_raise*) are for the thread that runs the task.

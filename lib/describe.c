@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "procpool.h"
+#include "sysdep.h"
 
 const char *pp_kind_name(int kind)
 {
@@ -49,6 +50,8 @@ static void one_line(char *text)
 
 int pp_outcome_value(const pp_outcome *outcome, void *object, size_t size)
 {
+	if (!pp__is_original_process())
+		return -ECHILD;          /* data may stand in memory that a child does not have */
 	if (!outcome || !object || outcome->kind != PP_RETURNED || outcome->size != size)
 		return -EINVAL;
 	memcpy(object, outcome->data, size);
@@ -60,6 +63,8 @@ int pp_outcome_describe(const pp_outcome *o, char *buffer, size_t size)
 	char what[1200];
 	const char *colon;
 
+	if (!pp__is_original_process())
+		return -ECHILD;
 	if (!o || (!buffer && size))
 		return -EINVAL;
 	describe_kind(o, what, sizeof what);
