@@ -313,18 +313,22 @@ int pp_executor_create(pp_executor **executor, const pp_options *options)
 
 void pp_executor_free(pp_executor *ex)
 {
+	int state;
+
 	if (!ex || !pp__is_original_process())
 		return;
 	if (pp__in_callback(ex)) {
 		fputs("procpool: pp_executor_free from a callback of the same executor\n", stderr);
 		abort();
 	}
+	state = pp__cancel_hold();
 	pp_executor_shutdown(ex, PP_SHUTDOWN_WAIT, PP_FOREVER);
 	pp__dispatcher_stop(ex);
 	if (ex->inlined)
 		pp__inline_end(ex);
 	unlist(ex);
 	make_orphan(ex);
+	pp__cancel_restore(state);
 }
 
 uint32_t pp__live_workers(const struct pp__shared *shared, pid_t *pids, size_t n)

@@ -224,6 +224,14 @@ static bool is_about_to_end(const pp_future *future)
 	return state == PP__ASKED_KILL || state == PP__ASKED_TIME || pp__state_stops(state);
 }
 
+static void wait_a_little(void)
+{
+	int state = pp__cancel_hold();
+
+	poll(NULL, 0, 1);
+	pp__cancel_restore(state);
+}
+
 int pp_future_kill(pp_future *future)
 {
 	uint64_t (*ask)(struct pp__cell *, uint32_t);
@@ -242,7 +250,7 @@ int pp_future_kill(pp_future *future)
 		if (is_about_to_end(future) || pp_future_cancel(future))
 			return 0;
 		if (looks > 2)
-			poll(NULL, 0, 1);        /* its word was overwritten, and is soon found to be */
+			wait_a_little();         /* its word was overwritten, and is soon found to be */
 		tend_sometimes(future);
 	}
 	return 0;

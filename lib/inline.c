@@ -119,9 +119,12 @@ int pp__inline_round(pp_executor *ex, pp_fn *fn, const void *data, size_t size)
 /* Both ends of the pipe behind pp_executor_fd are here; what is full is readable. */
 void pp__inline_ring_fd(const pp_executor *ex)
 {
+	int state = pp__cancel_hold();
+	ssize_t written = 0;
 	struct stat st;
 
-	if (ex->bell_fd >= 0 && fstat(ex->bell_fd, &st) == 0 && st.st_dev == ex->fd_dev && st.st_ino == ex->fd_ino
-	    && write(ex->bell_fd, "", 1) < 0)
-		return;
+	if (ex->bell_fd >= 0 && fstat(ex->bell_fd, &st) == 0 && st.st_dev == ex->fd_dev && st.st_ino == ex->fd_ino)
+		written = write(ex->bell_fd, "", 1);
+	(void)written;
+	pp__cancel_restore(state);
 }

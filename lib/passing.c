@@ -29,8 +29,11 @@ bool pp__pass_is_same(const struct pp__pass_end *end)
 
 void pp__pass_close(struct pp__pass_end *end)
 {
+	int state = pp__cancel_hold();
+
 	if (pp__pass_is_same(end))
 		close(end->fd);
+	pp__cancel_restore(state);
 	end->fd = -1;
 }
 

@@ -130,11 +130,13 @@ static void print_earlier(const pp_outcome *o, FILE *to)
 int pp_outcome_print(const pp_outcome *o, FILE *to)
 {
 	const pp_postmortem *p = NULL;
+	int state;
 
 	if (!pp__is_original_process())
 		return -ECHILD;
 	if (!o || !to)
 		return -EINVAL;
+	state = pp__cancel_hold();
 	print_head(o, to);
 	print_registers(o, to);
 	if (o->library && pp_future_postmortem((pp_future *)(uintptr_t)o->library, 0, &p) == 0) {
@@ -143,5 +145,6 @@ int pp_outcome_print(const pp_outcome *o, FILE *to)
 		print_output(p, to);
 	}
 	print_earlier(o, to);
+	pp__cancel_restore(state);
 	return ferror(to) ? -EIO : 0;
 }

@@ -16,6 +16,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 #include "slot.h"
+#include "sysdep.h"
 
 #ifndef MADV_POPULATE_WRITE
 # define MADV_POPULATE_WRITE 23
@@ -307,8 +308,11 @@ int pp__segment_create(struct pp__segment *segment, unsigned backings, uint32_t 
 
 void pp__segment_close_fd(struct pp__segment *segment)
 {
+	int state = pp__cancel_hold();
+
 	if (segment->fd >= 0 && !segment->needs_fd)
 		close(segment->fd);
+	pp__cancel_restore(state);
 	if (!segment->needs_fd)
 		segment->fd = -1;
 }

@@ -150,11 +150,11 @@ static int await_end(pp_executor *ex, int64_t timeout_ms)
 
 	if (gone && !ex->inlined && !atomic_load(&ex->segment.shared.control->finished))
 		await_orphans(ex);
+	if (gone && !ex->inlined)
+		reap_supervisor(ex);
 	pp__cancel_restore(state);
 	if (!gone)
 		return -ETIMEDOUT;
-	if (!ex->inlined)
-		reap_supervisor(ex);
 	atomic_store(&ex->deserted, true);
 	settle_the_rest(ex);
 	return finish_callbacks(ex, deadline);

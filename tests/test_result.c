@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include "stage.h"
@@ -298,8 +300,22 @@ START_TEST(eintr_does_not_end_result)
 }
 END_TEST
 
+static int task_abort(pp_task *task, const void *data, size_t size)
+{
+	(void)task;
+	(void)data;
+	(void)size;
+	abort();
+}
+
+static void nothing(pp_future *future, void *context)
+{
+	(void)future;
+	(void)context;
+}
+
 /* What a thread gets done that was cancelled before. */
-struct doomed { struct stage *stage; atomic_int done; };
+struct doomed { struct stage *stage; atomic_int done; pp_executor *other; const pp_outcome *crash; FILE *null; };
 
 static void *doomed_main(void *doomed_)
 {
@@ -318,6 +334,9 @@ static void *doomed_main(void *doomed_)
 	pp_future_free(future);
 	d->done += pp_executor_dispatch(d->stage->ex, 0) == 0;
 	d->done += pp_executor_shutdown(d->stage->ex, PP_SHUTDOWN_WAIT, 20) == -ETIMEDOUT;
+	d->done += pp_outcome_print(d->crash, d->null) == 0;
+	pp_executor_free(d->other);
+	d->done++;
 	if (!support_sanitized())        /* AddressSanitizer takes the unwinding for an overflow */
 		pthread_testcancel();
 	return NULL;
@@ -325,17 +344,24 @@ static void *doomed_main(void *doomed_)
 
 START_TEST(no_call_is_a_cancellation_point)
 {
-	struct doomed doomed = { .stage = NULL };
+	struct doomed doomed = { .other = support_executor(1), .null = fopen("/dev/null", "w") };
+	pp_future *crashed = support_submit(doomed.other, task_abort, NULL, 0);
 	struct stage stage;
 	pthread_t thread;
 	void *end;
 
+	ck_assert_ptr_nonnull(doomed.null);
+	setvbuf(doomed.null, NULL, _IONBF, 0);
+	ck_assert_int_eq(pp_future_result(crashed, SUPPORT_GUARD_MS, &doomed.crash), 0);
+	ck_assert_int_eq(pp_future_add_done_callback(crashed, nothing, NULL), 0);
 	stage_make(&stage, PP_SELF_DISPATCH);
 	doomed.stage = &stage;
 	ck_assert_int_eq(pthread_create(&thread, NULL, doomed_main, &doomed), 0);
 	ck_assert_int_eq(pthread_join(thread, &end), 0);
-	ck_assert_int_eq(doomed.done, 8);
+	ck_assert_int_eq(doomed.done, 10);
 	ck_assert(support_sanitized() || end == PTHREAD_CANCELED);
+	fclose(doomed.null);
+	pp_future_free(crashed);
 	stage_free(&stage);
 }
 END_TEST
