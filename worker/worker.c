@@ -4,6 +4,7 @@
  * between any two instructions; what it leaves behind stands beside each step.
  */
 #include "worker.h"
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -45,6 +46,9 @@ static bool sleep_until_woken(struct pp__self *self, int64_t deadline)
 	cpu = pp__cpu_here();
 	if (atomic_load_explicit(&self->shared->control->worker_cpu, memory_order_relaxed) != cpu)
 		atomic_store_explicit(&self->shared->control->worker_cpu, cpu, memory_order_relaxed);
+	if (atomic_load_explicit(&self->shared->control->gathering, memory_order_relaxed)
+	    && atomic_load(&self->shared->header->submit_cpu) == cpu)
+		sched_yield();           /* another takes them as they come, and the parent brings more */
 	return true;
 }
 
