@@ -47,7 +47,7 @@ static void after_fork_in_parent(void)
  */
 static void after_fork_in_child(void)
 {
-	if (!pp__is_original_process()) {
+	if (list && !pp__is_original_process()) {        /* in a worker's birth every page that is touched counts */
 		for (pp_executor *ex = list; ex; ex = ex->next) {
 			close_if_ours(ex);
 			pp__segment_disown(&ex->segment);

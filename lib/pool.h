@@ -367,7 +367,8 @@ void pp__log_news(pp_executor *executor);        /* no lock held */
 /* start.c */
 /* Forks the supervisor; 0 or negative errno. */
 int  pp__executor_start(pp_executor *executor, const pp_options *options);
-extern _Thread_local bool pp__forking;           /* this thread is in there, and holds what before_fork would take */
+/* This thread is in there, and holds what before_fork would take. */
+extern _Thread_local bool pp__forking __attribute__((tls_model("initial-exec")));
 
 /* executor.c */
 /* Executors whose handle was given up while futures live. Whoever recycles one looks at the count, which is not part of

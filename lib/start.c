@@ -18,7 +18,7 @@
 
 #define HELLO_MS  10000          /* a guard: the supervisor's first words take a fork */
 
-_Thread_local bool pp__forking;
+_Thread_local bool pp__forking __attribute__((tls_model("initial-exec")));
 
 /* The one in between: its only work is to end, so that the supervisor becomes init's. */
 static void fork_again(const struct pp__boot *boot)

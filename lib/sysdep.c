@@ -218,23 +218,19 @@ bool pp__is_dumping(pid_t pid)
 	return dumping != 0;
 }
 
-_Atomic int *pp__process_mark(void)
+/* NULL where the kernel cannot. */
+static _Atomic int *make_wiped_page(void)
 {
-	static _Atomic size_t known;     /* to every child too */
-	size_t page = known;
-	_Atomic int *mark;
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	void *words = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (!page)
-		known = page = (size_t)sysconf(_SC_PAGESIZE);
-	mark = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (mark == MAP_FAILED)
+	if (words == MAP_FAILED)
 		return NULL;
-	if (madvise((void *)(uintptr_t)mark, page, MADV_WIPEONFORK) < 0) {
-		munmap((void *)(uintptr_t)mark, page);
+	if (madvise(words, page, MADV_WIPEONFORK) < 0) {
+		munmap(words, page);
 		return NULL;
 	}
-	atomic_store(mark, 1);
-	return mark;
+	return words;
 }
 
 bool pp__is_owner_process(const _Atomic int *mark, pid_t pid)
@@ -247,8 +243,21 @@ _Atomic(_Atomic int *) pp__original_mark;
 
 static void note_original(void)
 {
+	_Atomic int *mark = make_wiped_page();
+
 	original.pid = getpid();
-	atomic_store(&pp__original_mark, pp__process_mark());
+	if (mark)
+		atomic_store(mark, 1);
+	atomic_store(&pp__original_mark, mark);
+}
+
+_Atomic int *pp__worker_mark(void)
+{
+	_Atomic int *mark = atomic_load(&pp__original_mark);
+
+	if (mark)
+		atomic_store(++mark, 1);
+	return mark;
 }
 
 bool pp__is_original_slowly(void)

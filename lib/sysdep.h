@@ -43,10 +43,11 @@ bool pp__lives_on(pid_t pid);
 bool pp__is_dumping(pid_t pid);
 
 /*
- * A word that holds 1 in the process that asked for it, and 0 in every child made by fork(2) later; NULL where the
- * kernel cannot wipe pages. The same cost as reading memory, where getpid(2) is a system call.
+ * A word that holds 1 in the worker that asked for it, and 0 in every child that it makes by fork(2) later; NULL where the
+ * kernel cannot wipe pages. The same cost as reading memory, where getpid(2) is a system call. It stands behind the one of
+ * the original process, on whose page there is nothing in a worker: one page less to make at its birth.
  */
-_Atomic int *pp__process_mark(void);
+_Atomic int *pp__worker_mark(void);
 bool pp__is_owner_process(const _Atomic int *mark, pid_t pid);
 
 /* Whether this is the process that first called it, or a thread of it: false in every child made by fork(2). */

@@ -19,6 +19,7 @@
 #include "worker.h"
 
 #define STACK_BYTES (64u * 1024u)
+#define FRAME_BYTES 8192u                /* of it, for what the kernel puts there, registers of 512 bits among it */
 
 static struct pp__self *dying_self;      /* handlers have no other way to it */
 
@@ -34,7 +35,8 @@ bool pp__is_crash_signal(int signal)
 
 /*
  * Moves the task that runs now to its end by death. STOPPING forbids it: then the cause is already decided. Whoever
- * waits is woken before the spare is; then this process gives way to both, because it is about to be torn down.
+ * waits is woken before the spare is; then this process gives way to both, because it is about to be torn down. Calls of
+ * libc's that nothing has needed so far would cost a page fault each, so they are made by number.
  */
 static void settle(struct pp__self *self, int signal, int code, const siginfo_t *info, const void *context)
 {
@@ -70,10 +72,10 @@ static void settle(struct pp__self *self, int signal, int code, const siginfo_t 
 	pp__tally_end(self->tally, signal ? PP_CRASHED : PP_EXITED, cell);
 	pp__announce_end(shared, slot, word);
 	if (atomic_load(&shared->header->submit_cpu) == pp__cpu_here())
-		sched_yield();           /* who waits on this CPU goes on before the spare does */
+		syscall(SYS_sched_yield);        /* who waits on this CPU goes on before the spare does */
 	pp__promote_spare(self);
-	sched_setscheduler(0, SCHED_IDLE, &zero);
-	sched_yield();                   /* who was woken on this CPU would else wait until the slice is over */
+	syscall(SYS_sched_setscheduler, 0, SCHED_IDLE, &zero);
+	syscall(SYS_sched_yield);        /* who was woken on this CPU would else wait until the slice is over */
 	if (info) {
 		pp__guard_drop_all(&self->guard);
 		pp__death_save_stack(self, slot, word);
@@ -112,11 +114,12 @@ static void on_crash(int signal, siginfo_t *info, void *context)
 }
 
 /* exit(3), and the end of the last thread, come here before any handler that the application has registered. */
-static void on_leave(int status, void *self_pointer)
+static void on_leave(int status, void *nothing)
 {
-	struct pp__self *self = self_pointer;
+	struct pp__self *self = dying_self;
 
-	if (getpid() != self->pid)
+	(void)nothing;
+	if (!self || getpid() != self->pid)
 		return;                  /* a child of the task: its exit is its own */
 	if (is_first(self)) {
 		pp__flush_output();
@@ -125,19 +128,24 @@ static void on_leave(int status, void *self_pointer)
 	_exit(status);
 }
 
+int pp__crash_prepare(void)
+{
+	return on_exit(on_leave, NULL) == 0 ? 0 : -ENOMEM;
+}
+
 int pp__crash_arm(struct pp__self *self)
 {
 	struct sigaction action = { .sa_sigaction = on_crash, .sa_flags = SA_SIGINFO | SA_ONSTACK };
 	stack_t stack = { .ss_size = STACK_BYTES };
 
 	dying_self = self;
-	if (on_exit(on_leave, self) != 0)
-		return -ENOMEM;
 	if (self->options->flags & PP_NO_CRASH_HANDLER)
 		return 0;                /* the supervisor settles; and the application may have handlers, and a stack for them */
 	stack.ss_sp = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (stack.ss_sp == MAP_FAILED || sigaltstack(&stack, NULL) < 0)
 		return -ENOMEM;
+	for (uint32_t at = STACK_BYTES - FRAME_BYTES; at < STACK_BYTES; at += PP__PAGE)
+		((volatile char *)stack.ss_sp)[at] = 0;  /* now, rather than while somebody waits to hear of the crash */
 	sigfillset(&action.sa_mask);
 	for (int signal = 1; signal < NSIG; signal++)
 		if (pp__is_crash_signal(signal) && sigaction(signal, &action, NULL) < 0)

@@ -29,17 +29,13 @@ static void reset_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static int stdin_from_null(void)
+static int stdin_from_null(int fd)
 {
-	int fd = open("/dev/null", O_RDONLY);
-
-	if (fd < 0)
-		return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? -errno : -EAGAIN;
-	if (fd != STDIN_FILENO) {
-		if (dup2(fd, STDIN_FILENO) < 0)
-			return -EMFILE;
-		close(fd);
-	}
+	if (fd == STDIN_FILENO)
+		return 0;
+	if (dup2(fd, STDIN_FILENO) < 0)
+		return -EMFILE;
+	close(fd);
 	return 0;
 }
 
@@ -72,7 +68,7 @@ int pp__worker_setup(struct pp__self *self, struct pp__supervisor *supervisor)
 		_exit(0);                        /* it died before the line above */
 	self->pid = getpid();
 	self->supervisor = supervisor->pid;
-	self->mark = pp__process_mark();
+	self->mark = pp__worker_mark();
 	self->incarnation = supervisor->incarnations[self->entry];
 	self->owner = pp__owner(self->entry, self->incarnation);
 	atomic_store(&line->pid, self->pid);
@@ -84,7 +80,7 @@ int pp__worker_setup(struct pp__self *self, struct pp__supervisor *supervisor)
 	self->options = &supervisor->boot.options;
 	rc = pp__segment_restrict(self->shared);
 	if (rc == 0)
-		rc = stdin_from_null();
+		rc = stdin_from_null(supervisor->null_fd);
 	if (rc == 0)
 		rc = pp__capture_enter(self, supervisor);
 	if (rc == 0)

@@ -205,6 +205,16 @@ static void look_around(struct pp__supervisor *s)
 	publish_size(s);
 }
 
+/* The stdin of all workers. */
+static int open_null(void)
+{
+	int fd = open("/dev/null", O_RDONLY);
+
+	if (fd < 0)
+		return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? -errno : -EAGAIN;
+	return fd;
+}
+
 static int start(struct pp__supervisor *s, const struct pp__boot *boot)
 {
 	struct pp__control *c;
@@ -215,6 +225,10 @@ static int start(struct pp__supervisor *s, const struct pp__boot *boot)
 	s->shared = &s->boot.segment.shared;
 	s->pid = getpid();
 	rc = pp__segment_map_again(&boot->segment);
+	if (rc == 0)
+		rc = pp__crash_prepare();
+	if (rc == 0)
+		rc = s->null_fd = open_null();
 	if (rc < 0)
 		return rc;
 	c = s->shared->control;

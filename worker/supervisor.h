@@ -50,7 +50,6 @@ struct pp__supervisor {
 	uint32_t noted;                  /* notes of slots that were put back or offered again, so far */
 	bool     wants_spare;            /* a first worker has died or been recycled */
 	uint32_t unreplaced;             /* workers that have ended, and for which none was started */
-	bool     strangers;              /* something was reaped: orphans of it may be ours now */
 	int32_t  failures;               /* to start a worker, in a row */
 	int32_t  early_deaths;           /* of live workers before their first task, in a row */
 	uint32_t initialized_at_failure;
@@ -61,6 +60,7 @@ struct pp__supervisor {
 	struct pp__unit_cursor cursor;   /* for the output of workers that have died */
 	struct pp__oom oom;
 	struct pp__oom_score oom_score;  /* of workers */
+	int  null_fd;                    /* their stdin */
 	uint32_t failures_seen, timed_seen;
 	int64_t  timed_due_ns;           /* when a task that waits is due; 0: now */
 	bool     delayed;                /* there are tasks that wait for their next attempt */

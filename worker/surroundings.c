@@ -25,7 +25,7 @@ static int fail(const struct pp__self *self, int error, const char *what, const 
 
 struct pp__oom_score pp__oom_raise(void)
 {
-	struct pp__oom_score workers = { "" };
+	struct pp__oom_score workers = { .length = 0 };
 	char text[16];
 	int fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC), score, n;
 
@@ -41,17 +41,17 @@ struct pp__oom_score pp__oom_raise(void)
 	}
 	close(fd);
 	if (score < PP__OOM_WORKER)
-		snprintf(workers.text, sizeof workers.text, "%d", PP__OOM_WORKER);
+		workers.length = (uint32_t)snprintf(workers.text, sizeof workers.text, "%d", PP__OOM_WORKER);
 	return workers;
 }
 
 static void enter_oom_score(const struct pp__oom_score *score)
 {
-	int fd = *score->text ? open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC) : -1;
+	int fd = score->length ? open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC) : -1;
 
 	if (fd < 0)
 		return;
-	if (write(fd, score->text, strlen(score->text)) < 0)
+	if (write(fd, score->text, score->length) < 0)
 		errno = 0;                       /* as above */
 	close(fd);
 }

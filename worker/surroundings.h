@@ -22,7 +22,7 @@ void pp__surroundings_pin(const struct pp__self *self, const pp_options *options
  */
 #define PP__OOM_SUPERVISOR 200
 #define PP__OOM_WORKER     800
-struct pp__oom_score { char text[8]; };
+struct pp__oom_score { char text[8]; uint32_t length; };    /* 0: none */
 struct pp__oom_score pp__oom_raise(void);
 
 /* 0 or negative errno, with what it was about in the worker's line. */

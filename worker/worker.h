@@ -40,7 +40,7 @@ struct pp__self {
 	uint32_t  entry, incarnation;
 	uint64_t  owner;                 /* as in slot words */
 	pid_t     pid;                   /* hooks and handlers compare it: children of a task inherit them */
-	_Atomic int *mark;               /* pp__process_mark: tells the same without a system call */
+	_Atomic int *mark;               /* pp__worker_mark: tells the same without a system call */
 	pid_t     supervisor;
 	void     *data;                  /* pp_task_set_worker_data */
 	uint64_t  tasks;                 /* that it has started, */
@@ -102,7 +102,9 @@ int  pp__worker_setup(struct pp__self *self, struct pp__supervisor *supervisor);
 /* Writes out what the task printed: before its end is published, so that nothing is lost or printed twice. */
 void pp__flush_output(void);
 
-/* crash.c: the handlers and hooks that settle the future of a task which takes the process with it. */
+/* crash.c: the handlers and hooks that settle the future of a task which takes the process with it: once in the supervisor,
+ * what its workers inherit, and then in each. 0 or negative errno. */
+int  pp__crash_prepare(void);
 int  pp__crash_arm(struct pp__self *self);
 bool pp__is_crash_signal(int signal);
 
