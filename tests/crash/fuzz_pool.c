@@ -234,6 +234,19 @@ static int no_round(pp_task *task, const void *data, size_t size)
 	return 0;
 }
 
+/* Also where it is broken: the lines are read all the same when that happens in the middle of a round. */
+static void try_round(pp_executor *ex)
+{
+	struct pp__box *broken = atomic_exchange(&ex->broken, NULL);
+	int rc = pp_executor_run_on_workers(ex, no_round, "data", 4, 0);
+
+	MUST((rc >= 0 && rc <= (int)GROUND_ENTRIES) || rc == -ETIMEDOUT || rc == -EPIPE);
+	if (broken && atomic_load(&ex->broken))
+		pp__box_free(broken);
+	else if (broken)
+		atomic_store(&ex->broken, broken);
+}
+
 /* Whether that was in good order, shared memory says. */
 static void lose_supervisor(pp_executor *ex)
 {
@@ -258,10 +271,7 @@ static void look_at_pool(struct ground *g, unsigned what, struct feed *feed)
 		rc = pp_executor_resize(ex, 1 + feed_u8(feed) % 3);
 		MUST(rc == 0 || rc == -EPIPE);
 		break;
-	case 5:
-		rc = pp_executor_run_on_workers(ex, no_round, "data", 4, 0);
-		MUST((rc >= 0 && rc <= (int)GROUND_ENTRIES) || rc == -ETIMEDOUT || rc == -EPIPE);
-		break;
+	case 5: try_round(ex); break;
 	case 6:
 		ex->log = count_line;
 		pp__log_news(ex);
