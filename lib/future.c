@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include "policy.h"
 #include "pool.h"
 #include "wake.h"
@@ -19,6 +20,21 @@ void pp__wake_sleepers(pp_future *future)
 		pp__sem_post(&pp__cell_of(future)->wake);
 }
 
+static bool give_way(pp_future *future)
+{
+	struct pp__spin *spin = &future->executor->spin;
+	int64_t before;
+	bool ended;
+
+	if (!pp__spin_may_give_way(spin))
+		return false;
+	before = pp__now_ns();
+	sched_yield();
+	ended = pp__future_has_ended(future);
+	pp__spin_gave_way(spin, pp__now_ns() - before, ended);
+	return ended;
+}
+
 /* Each look takes the line away from the worker, which has to write it three times yet. */
 static bool spin(pp_future *future)
 {
@@ -26,7 +42,7 @@ static bool spin(pp_future *future)
 	int64_t budget = pp__spin_budget(&ex->spin, atomic_load(&ex->segment.shared.control->worker_cpu)), until;
 
 	if (!budget)
-		return false;
+		return give_way(future);
 	until = pp__now_ns() + budget;
 	do {
 		for (int i = 0; i < LOOKS_PER_CLOCK; i++) {

@@ -8,15 +8,26 @@
 #define PP_LIB_SPIN_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #define PP__SPIN_MAX_NS    INT64_C(50000)
 #define PP__SPIN_MIN_NS    INT64_C(1000)
 
-struct pp__spin { _Atomic int64_t budget_ns; };
+struct pp__spin {
+	_Atomic int64_t  budget_ns;
+	_Atomic uint32_t misses, skip;   /* how often in a row giving way did not pay; waits until it is tried again */
+};
 
 /* Nanoseconds to look for; 0: sleep at once. peer_cpu is where the other side last ran, plus one; 0: not known. */
 int64_t  pp__spin_budget(const struct pp__spin *spin, uint32_t peer_cpu);
+/*
+ * Where the peer last ran on this CPU, giving way is what looking is elsewhere: it saves a sleep and a wake when what the
+ * peer has to do is short, and nobody else wants the CPU. Where that is not so, it is tried less and less often.
+ */
+bool     pp__spin_may_give_way(struct pp__spin *spin);
+/* It took so long, and what was awaited has come. */
+void     pp__spin_gave_way(struct pp__spin *spin, int64_t ns, bool has_come);
 /* After a sleep of so long. */
 void     pp__spin_learn(struct pp__spin *spin, int64_t slept_ns);
 uint32_t pp__cpu_here(void);             /* plus one */

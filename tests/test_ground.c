@@ -12,6 +12,7 @@
 #include "ring.h"
 #include "segment.h"
 #include "slot.h"
+#include "spin.h"
 #include "support.h"
 #include "sysdep.h"
 #include "units.h"
@@ -302,6 +303,31 @@ START_TEST(stamps_keep_to_the_clock)
 }
 END_TEST
 
+/* How often it is tried in so many waits, each of which then has that result. */
+static int times_given_way(struct pp__spin *spin, int waits, int64_t ns, bool has_come)
+{
+	int n = 0;
+
+	while (waits--)
+		if (pp__spin_may_give_way(spin)) {
+			pp__spin_gave_way(spin, ns, has_come);
+			n++;
+		}
+	return n;
+}
+
+/* Each time where it pays; where it does not, or takes too long, ever less; and again, once it pays. */
+START_TEST(giving_way_pays_or_ends)
+{
+	struct pp__spin spin = { .skip = 0 };
+
+	ck_assert_int_eq(times_given_way(&spin, 1000, 5000, true), 1000);
+	ck_assert_int_le(times_given_way(&spin, 100000, 5000, false), 40);
+	ck_assert_int_le(times_given_way(&spin, 100000, 3000000, true), 30);
+	ck_assert_int_ge(times_given_way(&spin, 100000, 5000, true), 90000);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("ground");
@@ -321,6 +347,7 @@ static Suite *make_suite(void)
 	tcase_add_test(room, units_against_model);
 	tcase_add_test(room, units_forged_claims);
 	tcase_add_test(time, stamps_keep_to_the_clock);
+	tcase_add_test(time, giving_way_pays_or_ends);
 	return suite;
 }
 
