@@ -1,13 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Cache lines that one empty task touches, by whom and where: bench/instructions runs two rounds while valgrind's
-# lackey notes every access to memory, and the last round is counted. Of areas in which each task has a place of its
+# Cache lines that one empty task touches, by whom and where: bench/instructions runs some rounds while valgrind's
+# lackey notes every access to memory, and the last round is counted, in which slots have been used before. Of areas in which each task has a place of its
 # own it prints how many lines there are per task; of the others, how many different ones all tasks of the round touch.
 set -eu
 : "${BENCH_BUILDDIR:?is not set}" "${LIBTOOL:?is not set}"
 LC_ALL=C
 export LC_ALL
-rounds=2
+rounds=8
 
 if ! command -v valgrind >/dev/null 2>&1; then
 	echo "valgrind is needed (Debian: valgrind)" >&2

@@ -21,9 +21,10 @@
  *  - An object must not be freed while another thread is inside a call on it. NULL is legal for *_free, for
  *    predicates, and in arrays given to pp_wait and pp_as_completed; elsewhere it is -EINVAL.
  *  - Functions of the task side (pp_task_*, pp_return*, pp_raise*) are for the thread that runs the task.
- *  - The library prints nothing, and changes no signal handler, umask, working directory or environment of the
- *    application. It reaps no child but its own: with a live executor wait(NULL) is -1/ECHILD. What the application can
- *    notice is one SIGCHLD during pp_executor_create.
+ *  - The library prints nothing (but a line before the abort of a pp_executor_free that is not allowed), and changes no
+ *    signal handler, umask, working directory or environment of the application. It reaps no child but its own: with a
+ *    live executor wait(NULL) is -1/ECHILD, unless the application is init or a child subreaper, whose child the
+ *    supervisor then is. What the application can notice is one SIGCHLD during pp_executor_create.
  */
 #ifndef PROCPOOL_H
 #define PROCPOOL_H
@@ -80,7 +81,8 @@ PP_API const char *pp_strerror(int error);       /* of a return value of this li
 
 /*
  * A task: runs in a worker process, in that process's main thread. data is the worker's read-only view of the bytes
- * that were submitted, aligned to 16 bytes; it is never NULL and lives until the function returns.
+ * that were submitted, aligned to 16 bytes (of a block as pp_submit_block says, and of a mutable one not read-only); it is
+ * never NULL and lives until the function returns.
  * The int decides: 0 is "returned" with the bytes that pp_return stored last (nothing stored: zero bytes), anything
  * else is "raised" with that code.
  */
@@ -95,7 +97,8 @@ typedef void pp_log_fn(int level, const char *text, void *context);
 
 enum pp_flags {                          /* pp_options.flags */
 	PP_START_ALL     = 1u << 0,      /* create returns when all workers have run the initializer; fails if one cannot */
-	PP_SELF_DISPATCH = 1u << 1,      /* no dispatcher thread: callbacks run in pp_executor_dispatch only */
+	PP_SELF_DISPATCH = 1u << 1,      /* callbacks run in pp_executor_dispatch only; no thread but for the waits of
+	                                    pp_wait and pp_as_completed on several executors at once */
 	PP_MEMFD_ONLY    = 1u << 2,      /* shared memory from memfd_create(2): not bounded by the size of /dev/shm */
 	PP_SHM_ONLY      = 1u << 3,      /* shared memory from /dev/shm or not at all: none or a full one is -ENOSPC */
 	PP_PASS_FDS      = 1u << 4,      /* tasks may be given descriptors; the executor keeps one of its own open for that */
@@ -104,8 +107,8 @@ enum pp_flags {                          /* pp_options.flags */
 	PP_COPY_OUT      = 1u << 7,      /* with it: results are copied to private memory of the parent and checked there */
 	PP_NO_CRASH_HANDLER = 1u << 8,   /* see pp_executor_create: workers keep the application's own */
 	PP_CAPTURE       = 1u << 9,      /* keeps what tasks print, for the post-mortem: see capture_bytes */
-	PP_ACCOUNTING    = 1u << 10,     /* outcomes say what each task used: costs two getrusage(2) per task, which is 1.5 us
-	                                    where an empty task takes 0.2 us without (bench/price, in a virtual machine).
+	PP_ACCOUNTING    = 1u << 10,     /* outcomes say what each task used: costs two getrusage(2) per task, which is 1.2 us
+	                                    where an empty task takes 0.1 us without (bench/price, in a virtual machine).
 	                                    Known of tasks that return, raise, exit or crash; not of one that is killed or
 	                                    calls _exit, nor of single items of a map's chunk */
 	PP_HARDENED      = 1u << 11      /* what workers share is read-only while they run code of the application: see below */
@@ -174,8 +177,9 @@ typedef struct pp_options {              /* no implicit padding; grows at the en
 	pp_log_fn  *log;                 /* NULL: no log */
 	void       *log_context;
 	uint64_t    max_bytes;           /* of arguments (but small ones) and blocks that were not freed, beyond which submit
-	                                    waits; each counts in multiples of 64, and so does what a task with time limits
-	                                    or retries needs (64, and 40 per retry); results do not; 0: no bound but memory */
+	                                    waits; each counts in multiples of 64. What a task with time limits or retries
+	                                    needs (64, and 40 per retry) counts too, but alone never waits; results do not
+	                                    count; 0: no bound but memory */
 	/* What workers have around them; each but nice: NULL or 0 is what the caller has as of create. */
 	const char *name;                /* as ps(1) and top(1) show it: 15 bytes are kept; NULL: "procpool" */
 	const char *working_directory;
@@ -233,8 +237,8 @@ extern "C" {
  * all of it counts against RLIMIT_FSIZE.
  *
  * The pool is broken when no worker can be started any more: with no other alive, fork or the setting up of what
- * was forked (no such working_directory, say) fails start_attempts times in a row; the initializer crashes so often in
- * a row, or returns an error while no other worker lives; or the supervisor is gone. Then every future not done ends as
+ * was forked (no such working_directory, say) fails start_attempts times in a row; the initializer crashes or returns an
+ * error so often in a row, or returns one while no other worker lives; or the supervisor is gone. Then every future not done ends as
  * PP_BROKEN, and every later submit is -EPIPE. Deaths of workers elsewhere never break the pool; when they come before the
  * first task of a worker, one after the other, the next start waits, from 10 ms on twice as long each time, up to 0.64 s.
  *
@@ -243,7 +247,7 @@ extern "C" {
  * program needs no change to be stepped through with a debugger: results, errors, maps, blocks, descriptors, callbacks,
  * waits. But a task that crashes or exits takes the program with it; tasks see and change the program's own memory and
  * files; time limits, retries, priorities and what options say of worker processes do nothing; a kill only raises the flag of a
- * task; pp_executor_pause and _resize are -ENOTSUP. A submit from within a task is -ECHILD, as in a worker.
+ * task; pp_executor_pause, _resume and _resize are -ENOTSUP. A submit from within a task is -ECHILD, as in a worker.
  *
  * options may be NULL. *executor is NULL after a failure, and nothing is left behind.
  * 0; -EINVAL (executor NULL; an option out of its range, a flag or a field that this version does not know, an
@@ -279,7 +283,7 @@ PP_API void pp_executor_free(pp_executor *executor);
 /*
  * Pauses: no task is started until pp_executor_resume; what runs goes on, submits and cancels work as ever, workers are
  * started and replaced. A task that a worker takes at this very moment may still start. pp_executor_shutdown resumes.
- * Both are idempotent and do not wait. 0; -ESHUTDOWN; -EINVAL; -ECHILD.
+ * Both are idempotent and do not wait. 0; -ESHUTDOWN; -ENOTSUP (PP_INLINE); -EINVAL; -ECHILD.
  */
 PP_API int  pp_executor_pause(pp_executor *executor);
 PP_API int  pp_executor_resume(pp_executor *executor);
@@ -308,7 +312,7 @@ PP_API int  pp_executor_signal(pp_executor *executor, int signal);
  * Changes max_workers, to 1 to 256. More: they are started on demand, also for what waits already (with PP_START_ALL at
  * once, and not waited for). Fewer: those with the highest indices end, each at once when it is idle, else after its task;
  * no task is lost or stopped. Does not wait.
- * 0; -EINVAL; -ENOMEM, -ENOSPC (no shared memory for more); -ESHUTDOWN; -EPIPE; -ECHILD.
+ * 0; -EINVAL; -ENOMEM, -ENOSPC (no shared memory for more); -ENOTSUP (PP_INLINE); -ESHUTDOWN; -EPIPE; -ECHILD.
  */
 PP_API int  pp_executor_resize(pp_executor *executor, int workers);
 
@@ -444,7 +448,7 @@ PP_CHECK PP_API int pp_submit_block(pp_executor *executor, const pp_task_options
 
 /*
  * The result of a future as a block, for the next task, without a copy; future may be freed at once. It is aligned to 8
- * bytes, above 256 bytes as pp_return_alloc says, and stands where workers keep results: not read-only, but no task
+ * bytes, above 256 bytes as what returned it says (pp_return_alloc, pp_return_argument), and stands where workers keep results: not read-only, but no task
  * should write it. What was returned by pp_return_argument, if it is more than 256 bytes, is a mutable block again: once
  * a later task has written it, the outcome of this future has other bytes.
  * 0; -EINVAL (NULL; future is not done, or ended otherwise than returned); -ENOMEM; -ECHILD. *block is NULL after a failure.
@@ -480,7 +484,8 @@ enum pp_kind {
 typedef struct pp_outcome {              /* made by the library; reached by pointer only; grows at the end */
 	int          kind;               /* enum pp_kind */
 	int          code;               /* RAISED: the code; EXITED: the status; BROKEN: a negative errno; else 0 */
-	const void  *data;               /* RETURNED: the result; RAISED: the detail bytes; never NULL; aligned to 8 bytes */
+	const void  *data;               /* RETURNED: the result; RAISED: the detail bytes; never NULL; aligned to 8 bytes, but
+	                                    what pp_return_argument returned above 256 bytes as it stands in the argument */
 	size_t       size;
 	const char  *message;            /* one line for people, never NULL; RAISED: the task's own, "" without one; CRASHED: signal
 	                                    and code in words, such as "SIGSEGV: address not mapped at 0x10" */
@@ -498,8 +503,9 @@ typedef struct pp_outcome {              /* made by the library; reached by poin
 	const uint64_t *registers;       /* in the order of PP_REGISTERS; NULL: not known */
 	unsigned     register_count;
 	pid_t        thread;             /* that the signal met; pid's own is the task's; 0: not known */
-	const struct pp_outcome *earlier;/* the attempt before, without its result and message; NULL: there was none */
-	int          certain;            /* MEMORY: 0: that is only likely; else 0 */
+	const struct pp_outcome *earlier;/* the attempt before, without its result, name, waiting time and usage, and with a
+	                                    message of few words; NULL: there was none */
+	int          certain;            /* MEMORY: 0: that is only likely (of earlier attempts it says nothing); else 0 */
 	const void  *library;            /* the library's own */
 	/* With PP_ACCOUNTING, of this task; UINT64_MAX: not known. */
 	uint64_t     cpu_ns;             /* that its process used meanwhile, in all threads */
@@ -538,12 +544,12 @@ typedef struct pp_postmortem {           /* made by the library; reached by poin
 } pp_postmortem;
 
 /* The result as an object of one type: copies it, if the task returned bytes of just that size. 0; -EINVAL (NULL; another
- * kind; another size), and the object is as it was. In one line: pp_outcome_value(outcome, PP_BYTES(point)). */
+ * kind; another size), -ECHILD, and the object is as it was. In one line: pp_outcome_value(outcome, PP_BYTES(point)). */
 PP_API int  pp_outcome_value(const pp_outcome *outcome, void *object, size_t size);
 
 PP_API const char *pp_kind_name(int kind);       /* "returned", "raised", ...; "unknown"; static */
 
-/* One line without newline, for people and logs, as snprintf: returns the length that it has in full; -EINVAL. */
+/* One line without newline, for people and logs, as snprintf: returns the length that it has in full; -EINVAL; -ECHILD. */
 PP_API int  pp_outcome_describe(const pp_outcome *outcome, char *buffer, size_t size);
 
 /*
@@ -598,8 +604,8 @@ PP_API int  pp_future_kill(pp_future *future);
  * callback runs once, in the parent, after the future is done and its waiters were woken, outside all locks; those
  * added before that in the order in which they were added. It may call any function of the library; only
  * pp_executor_shutdown with WAIT and pp_executor_free of its own executor are refused, and a submit in it never
- * blocks. It runs in one dispatcher thread of the executor, which starts with the first callback and has all signals
- * blocked; where the future is cancelled, in the thread that cancels; where it was done already, in this thread, at
+ * blocks. It runs in one dispatcher thread of the executor, which starts with the first callback, with a log, or with a
+ * wait on several executors at once, and has all signals blocked; where the future is cancelled, in the thread that cancels; where it was done already, in this thread, at
  * once; and in self-dispatch mode always in pp_executor_dispatch. The future stays valid until the callback returns.
  * A C++ exception must not leave it (std::terminate).
  * 0; -ENOMEM; -EAGAIN (no dispatcher thread could be started; the callback was not added); -EINVAL; -ECHILD.
@@ -750,7 +756,7 @@ extern "C" {
 
 /*
  * Fills in *stats, at any time until pp_executor_free. Stops and locks nothing: the numbers are of slightly different
- * instants, and agree when nothing happens. It costs some 10 ns for each future that exists. A future that pp_future_result
+ * instants, and agree when nothing happens. It costs some 10 ns for each future of the most that ever existed at once. A future that pp_future_result
  * gives as returned or raised has been counted before; other ends may be counted a moment later than they are seen. Each
  * process counts for itself, so one that is killed in the middle of it may have counted one too many or too few, and what
  * workers count they can also overwrite. A chunk of a map is one task here, which ran as long as all of it.
@@ -768,13 +774,14 @@ PP_API int   pp_return(pp_task *task, const void *data, size_t size);
 /*
  * Result in place, without a copy: room for size bytes in the memory where the parent will read them. They are the
  * result from here on, unless a later pp_return, pp_return_alloc or pp_raise takes its place, which ends the room. What
- * is in it at first is undefined; write all of it, or shrink it. Aligned to 16 bytes, above 256 bytes to 4096. Killed
- * while it writes, the task costs its own future and nothing else.
+ * is in it at first is undefined; write all of it, or shrink it. Aligned to 16 bytes, above 256 bytes to 4096, but in an
+ * item of a map's chunk to 16. Killed while it writes, the task costs its own future and nothing else.
  * NULL: as a pp_return that failed (-ENOMEM, -ENOSPC), and the task ends as raised with that code, whatever it returns;
  * or there is no use for a result: task is NULL, in the initializer and the finalizer, and after a pp_raise.
  */
 PP_API void *pp_return_alloc(pp_task *task, size_t size);
-/* Shrinks what pp_return_alloc gave to its first size bytes; what they do not need is free for other results at once.
+/* Shrinks what pp_return_alloc gave to its first size bytes; what they do not need is free for other results at once (of an
+ * item of a map's chunk: for its other items).
  * Up to 256 bytes the result may move: write no more then. 0; -EINVAL (task NULL; no room given; larger than that; the
  * task then ends as raised with that code); -ENOMEM, -ENOSPC. 0 and no effect where pp_return_alloc gives nothing. */
 PP_API int   pp_return_commit(pp_task *task, size_t size);
@@ -814,7 +821,9 @@ PP_API bool  pp_task_cancelled(const pp_task *task);
  * initializer, in the finalizer and with PP_INLINE. */
 PP_API int64_t pp_task_remaining_ms(const pp_task *task);
 
-PP_API int   pp_task_worker(const pp_task *task);        /* index of this worker: 0 to max_workers - 1 */
+/* Index of this worker, below max_workers (below what it was, when it was lowered meanwhile). -1: it has none, as a spare in
+ * the initializer and in rounds, and one that has handed its index on in the finalizer; task is NULL. */
+PP_API int   pp_task_worker(const pp_task *task);
 PP_API unsigned pp_task_attempt(const pp_task *task);    /* 1 for the first */
 PP_API const char *pp_task_name(const pp_task *task);    /* never NULL */
 
