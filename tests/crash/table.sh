@@ -25,7 +25,7 @@ cat -- "$@" | awk '
 			split(substr(text, RSTART, RLENGTH), fault, " ")
 			faults[fault[2]] += fault[1]
 			text = substr(text, 1, RSTART - 1) substr(text, RSTART + RLENGTH) }
-		gsub(/,? *(last )?seed [0-9]+/, "", text); gsub(/[;, ]+$/, "", text); gsub(/\|/, "/", text)
+		gsub(/,? *((last )|(from ))?seed [0-9]+/, "", text); gsub(/[;, ]+$/, "", text); gsub(/\|/, "/", text)
 		if (verdict != "ok") { text = verdict ": " text; bad = 1 }
 		rows[++n] = "| " item " | " text " | " duration(seconds) " | " part(1) ", " part(4) " |"
 		if (!(part(2) in machines)) { machines[part(2)]; machine = machine (machine ? "; " : "") part(2) }
