@@ -164,14 +164,15 @@ START_TEST(running_in_another_life)
 }
 END_TEST
 
-struct place { uint32_t slot, phase; };
+struct place { uint32_t slot, phase, round; };
 struct claim { struct pp__shared shared; struct place place; };
 
 /* Where a worker in a task that never ends seems to be. A page of zeros over its line, and then a number, name a slot that was
  * never used; the first of all workers is the owner that such a word has. No slot has who is in a round, or had no task yet,
- * or has nothing left to do. */
+ * or has nothing left to do. There has been no round. */
 static const struct place elsewhere[] = {
-	{ PP__SLAB - 1, PP__LIVE }, { PP__NO_SLOT, PP__LIVE }, { PP__NO_SLOT, PP__LEAVING }
+	{ PP__SLAB - 1, PP__LIVE, 0 }, { PP__NO_SLOT, PP__LIVE, 0 }, { PP__NO_SLOT, PP__LEAVING, 0 },
+	{ PP__NO_SLOT, PP__LIVE, 1 }, { PP__NO_SLOT, PP__LIVE, UINT32_MAX }
 };
 
 static int task_claim_to_be_elsewhere(pp_task *task, const void *data, size_t size)
@@ -181,6 +182,7 @@ static int task_claim_to_be_elsewhere(pp_task *task, const void *data, size_t si
 	memcpy(&claim, data, size);
 	atomic_store(&claim.shared.workers[0].cur, claim.place.slot);
 	atomic_store(&claim.shared.workers[0].phase, claim.place.phase);
+	atomic_store(&claim.shared.workers[0].round, claim.place.round);
 	pause();
 	return pp_return(task, "", 0);
 }

@@ -89,18 +89,33 @@ static void take_back_claim(struct pp__supervisor *s, uint32_t entry, uint64_t w
 		atomic_store(condemned, 0);
 }
 
+/*
+ * Whether there is a round that it may be in. Its line says which it has answered last; a number that goes back, or ahead of
+ * all rounds, was not written by the worker.
+ */
+static bool may_be_in_round(struct pp__supervisor *s, uint32_t entry)
+{
+	uint32_t now = pp__levels_round(atomic_load(&s->shared->header->levels)), *known = &s->children[entry].round;
+	uint32_t says = atomic_load(&s->shared->workers[entry].round), all = UINT32_MAX >> PP__ROUND_SHIFT;
+
+	if (((now - says) & all) > ((now - *known) & all))
+		return false;
+	*known = says & all;
+	return *known != now;
+}
+
 /* In code of the application's that no slot tells of: the initializer, the finalizer, or a round. */
-static bool is_in_hook(const struct pp__supervisor *s, uint32_t entry)
+static bool is_in_hook(struct pp__supervisor *s, uint32_t entry)
 {
 	const struct pp__worker *line = s->shared->workers + entry;
 	uint32_t phase = atomic_load(&line->phase);
+	bool in_round = may_be_in_round(s, entry);
 
 	if (phase == PP__LEAVING && s->shared->header->finalizer)
 		return true;
 	if (phase == PP__STARTING && !s->children[entry].worked)
 		return true;
-	return atomic_load(&line->cur) == PP__NO_SLOT
-	       && atomic_load(&line->round) != pp__levels_round(atomic_load(&s->shared->header->levels));
+	return in_round && atomic_load(&line->cur) == PP__NO_SLOT;
 }
 
 /*

@@ -102,6 +102,7 @@ static int prepare_line(const struct pp__supervisor *s, uint32_t entry, int32_t 
 
 static int spawn(struct pp__supervisor *s, uint32_t entry, int32_t seat)
 {
+	uint32_t round = pp__levels_round(atomic_load(&s->shared->header->levels));
 	pid_t pid;
 	int rc = pp__capture_make(s, entry);
 
@@ -122,7 +123,7 @@ static int spawn(struct pp__supervisor *s, uint32_t entry, int32_t seat)
 		return rc;
 	}
 	setpgid(pid, pid);               /* both sides do it: whoever comes first */
-	s->children[entry] = (struct pp__child){ .pid = pid, .capture = s->children[entry].capture };
+	s->children[entry] = (struct pp__child){ .pid = pid, .capture = s->children[entry].capture, .round = round };
 	atomic_store(&s->shared->workers[entry].pid, pid);
 	atomic_fetch_add(&s->shared->control->restarts, 1);
 	if (s->unreplaced) {

@@ -35,6 +35,7 @@ struct pp__child {
 	int64_t  claimed_ns;     /* and since when */
 	int64_t  deaf_ns;        /* since when it has had nothing at hand and has not heard of the work there is */
 	uint64_t last_tasks;
+	uint32_t round;          /* the last that it is known to have answered, or that was over when it was born */
 	bool     worked;         /* it has got to a task */
 	int      capture;        /* the file of what it prints, plus one; 0: none */
 };
