@@ -119,6 +119,7 @@ int pp_executor_run_on_workers(pp_executor *ex, pp_fn *fn, const void *data, siz
 	if (ex->inlined)
 		return pp__inline_round(ex, fn, data, size);
 	deadline = pp__deadline_ns(timeout_ms);
+	pp__tend(ex);
 	pthread_mutex_lock(&pp__lock);
 	while (rc == 0 && ex->in_round)
 		if (!pp__await_news(ex, deadline))
@@ -130,5 +131,8 @@ int pp_executor_run_on_workers(pp_executor *ex, pp_fn *fn, const void *data, siz
 		pthread_cond_broadcast(&ex->news);
 	}
 	pthread_mutex_unlock(&pp__lock);
-	return rc;
+	if (rc < 0)
+		return rc;
+	pp__tend(ex);                    /* that nobody is left who would answer says nothing of a pool that broke meanwhile */
+	return atomic_load(&ex->broken) ? -EPIPE : rc;
 }
