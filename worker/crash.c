@@ -114,12 +114,11 @@ static void on_crash(int signal, siginfo_t *info, void *context)
 }
 
 /* exit(3), and the end of the last thread, come here before any handler that the application has registered. */
-static void on_leave(int status, void *nothing)
+static void on_leave(int status, void *self_pointer)
 {
-	struct pp__self *self = dying_self;
+	struct pp__self *self = self_pointer;
 
-	(void)nothing;
-	if (!self || getpid() != self->pid)
+	if (getpid() != self->pid)
 		return;                  /* a child of the task: its exit is its own */
 	if (is_first(self)) {
 		pp__flush_output();
@@ -128,17 +127,14 @@ static void on_leave(int status, void *nothing)
 	_exit(status);
 }
 
-int pp__crash_prepare(void)
-{
-	return on_exit(on_leave, NULL) == 0 ? 0 : -ENOMEM;
-}
-
 int pp__crash_arm(struct pp__self *self)
 {
 	struct sigaction action = { .sa_sigaction = on_crash, .sa_flags = SA_SIGINFO | SA_ONSTACK };
 	stack_t stack = { .ss_size = STACK_BYTES };
 
 	dying_self = self;
+	if (on_exit(on_leave, self) != 0)
+		return -ENOMEM;
 	if (self->options->flags & PP_NO_CRASH_HANDLER)
 		return 0;                /* the supervisor settles; and the application may have handlers, and a stack for them */
 	stack.ss_sp = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

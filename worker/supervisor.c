@@ -225,10 +225,6 @@ static int start(struct pp__supervisor *s, const struct pp__boot *boot)
 	s->shared = &s->boot.segment.shared;
 	s->pid = getpid();
 	rc = pp__segment_map_again(&boot->segment);
-	if (rc == 0)
-		rc = pp__crash_prepare();
-	if (rc == 0)
-		rc = s->null_fd = open_null();
 	if (rc < 0)
 		return rc;
 	c = s->shared->control;
@@ -243,6 +239,9 @@ static int start(struct pp__supervisor *s, const struct pp__boot *boot)
 	for (int i = 0; i < 2; i++)
 		if (boot->parent_fds[i] >= 0)
 			close(boot->parent_fds[i]);
+	s->null_fd = open_null();        /* after these, which make room for it */
+	if (s->null_fd < 0)
+		return s->null_fd;
 	atomic_store(&c->supervisor_pid, s->pid);
 	return 0;
 }

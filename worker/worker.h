@@ -102,9 +102,7 @@ int  pp__worker_setup(struct pp__self *self, struct pp__supervisor *supervisor);
 /* Writes out what the task printed: before its end is published, so that nothing is lost or printed twice. */
 void pp__flush_output(void);
 
-/* crash.c: the handlers and hooks that settle the future of a task which takes the process with it: once in the supervisor,
- * what its workers inherit, and then in each. 0 or negative errno. */
-int  pp__crash_prepare(void);
+/* crash.c: the handlers and hooks that settle the future of a task which takes the process with it. */
 int  pp__crash_arm(struct pp__self *self);
 bool pp__is_crash_signal(int signal);
 
