@@ -34,6 +34,18 @@ static void stop_searching(struct pp__self *self)
 		pp__nudge_supervisor(shared);
 }
 
+/* It woke on the parent's CPU. While tasks come in a row another takes them, and the parent brings more. Whoever lets some
+ * gather says so again; nobody else ends it where the parent does not wait. */
+static void give_way(const struct pp__self *self)
+{
+	_Atomic uint32_t *gathering = &self->shared->control->gathering;
+
+	if (!atomic_load_explicit(gathering, memory_order_relaxed))
+		return;
+	atomic_store_explicit(gathering, 0, memory_order_relaxed);
+	sched_yield();
+}
+
 /* false: the time is over, and nobody has woken it. */
 static bool sleep_until_woken(struct pp__self *self, int64_t deadline)
 {
@@ -46,9 +58,8 @@ static bool sleep_until_woken(struct pp__self *self, int64_t deadline)
 	cpu = pp__cpu_here();
 	if (atomic_load_explicit(&self->shared->control->worker_cpu, memory_order_relaxed) != cpu)
 		atomic_store_explicit(&self->shared->control->worker_cpu, cpu, memory_order_relaxed);
-	if (atomic_load_explicit(&self->shared->control->gathering, memory_order_relaxed)
-	    && atomic_load(&self->shared->header->submit_cpu) == cpu)
-		sched_yield();           /* another takes them as they come, and the parent brings more */
+	if (atomic_load(&self->shared->header->submit_cpu) == cpu)
+		give_way(self);
 	return true;
 }
 
