@@ -607,7 +607,7 @@ PP_API int  pp_future_kill(pp_future *future);
  * blocks. It runs in one dispatcher thread of the executor, which starts with the first callback, with a log, or with a
  * wait on several executors at once, and has all signals blocked; where the future is cancelled, in the thread that cancels; where it was done already, in this thread, at
  * once; and in self-dispatch mode always in pp_executor_dispatch. The future stays valid until the callback returns.
- * A C++ exception must not leave it (std::terminate).
+ * A C++ exception must not leave it (std::terminate); cancellation of the thread waits until it has returned.
  * 0; -ENOMEM; -EAGAIN (no dispatcher thread could be started; the callback was not added); -EINVAL; -ECHILD.
  */
 PP_API int  pp_future_add_done_callback(pp_future *future, pp_callback *callback, void *context);

@@ -54,10 +54,12 @@ struct pp__watcher *pp__callbacks_take(pp_future *future)
 void pp__callback_run(pp_executor *ex, struct pp__watcher *watcher)
 {
 	struct frame frame = { ex, frames };
+	int state = pp__cancel_hold();   /* whoever ends here would leave it counted as running for ever */
 
 	frames = &frame;
 	watcher->callback(watcher->future, watcher->context);
 	frames = frame.outer;
+	pp__cancel_restore(state);
 	pthread_mutex_lock(&pp__lock);
 	ex->callbacks_running--;
 	pthread_cond_broadcast(&ex->news);

@@ -19,6 +19,7 @@ static pp_executor *list;
 
 static void close_if_ours(pp_executor *ex)
 {
+	int state = pp__cancel_hold();
 	struct stat st;
 
 	pp__pass_close(&ex->pass);
@@ -27,6 +28,7 @@ static void close_if_ours(pp_executor *ex)
 	if (ex->bell_fd >= 0 && fstat(ex->bell_fd, &st) == 0 && st.st_dev == ex->fd_dev && st.st_ino == ex->fd_ino)
 		close(ex->bell_fd);
 	ex->fd = ex->bell_fd = -1;
+	pp__cancel_restore(state);
 }
 
 static void before_fork(void)
@@ -294,8 +296,8 @@ int pp_executor_create(pp_executor **executor, const pp_options *options)
 		destroy(ex);
 		return -EINVAL;
 	}
-	pthread_once(&once, prepare_process);
 	state = pp__cancel_hold();
+	pthread_once(&once, prepare_process);
 	rc = make(ex, &o);
 	pp__cancel_restore(state);
 	if (rc < 0) {

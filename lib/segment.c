@@ -207,9 +207,11 @@ static int commit_through_fd(const struct pp__segment *segment, uint64_t offset,
 		return -ENOSPC;          /* the application has closed it: no more memory, but no foreign file is touched */
 	for (uint64_t done = 0; done < size; done += COMMIT_STEP) {
 		uint64_t step = size - done < COMMIT_STEP ? size - done : COMMIT_STEP;
+		int state = pp__cancel_hold();
 		do
 			rc = fallocate(segment->fd, 0, (off_t)(offset + done), (off_t)step);
 		while (rc < 0 && errno == EINTR);
+		pp__cancel_restore(state);
 		if (rc < 0)
 			return errno == ENOMEM ? -ENOMEM : -ENOSPC;
 	}

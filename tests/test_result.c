@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include "stage.h"
 
@@ -366,6 +367,33 @@ START_TEST(no_call_is_a_cancellation_point)
 }
 END_TEST
 
+static void *create_cancelled(void *executor)
+{
+	pthread_cancel(pthread_self());
+	return pp_executor_create(executor, NULL) == 0 ? executor : NULL;
+}
+
+/* The first of all executors, for which more is made; it is made once, or the fork would wait for itself. */
+START_TEST(create_is_no_cancellation_point)
+{
+	pp_executor *ex = NULL;
+	pthread_t thread;
+	void *made;
+	pid_t pid;
+
+	ck_assert_int_eq(pthread_create(&thread, NULL, create_cancelled, &ex), 0);
+	ck_assert_int_eq(pthread_join(thread, &made), 0);
+	ck_assert_ptr_eq(made, &ex);
+	pp_executor_free(ex);
+	ex = support_executor(1);
+	pid = fork();
+	if (pid == 0)
+		_exit(0);
+	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+	pp_executor_free(ex);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("result");
@@ -384,6 +412,7 @@ static Suite *make_suite(void)
 	tcase_add_test(exceptions, exception_of_each_kind);
 	tcase_add_test(undisturbed, eintr_does_not_end_result);
 	tcase_add_test(undisturbed, no_call_is_a_cancellation_point);
+	tcase_add_test(undisturbed, create_is_no_cancellation_point);
 	return suite;
 }
 
