@@ -360,7 +360,7 @@ static void prefetch_next(pp_executor *ex, uint32_t slot)
 	uint32_t step = slot - atomic_load_explicit(&ex->read_slot, memory_order_relaxed), next = slot + AHEAD * step;
 
 	atomic_store_explicit(&ex->read_slot, slot, memory_order_relaxed);
-	if (step + 1u <= 2u && next < atomic_load_explicit(&ex->slots, memory_order_relaxed))
+	if (step + 8u <= 16u && next < atomic_load_explicit(&ex->slots, memory_order_relaxed))
 		__builtin_prefetch(ex->segment.shared.cells + next);
 }
 

@@ -166,6 +166,7 @@ struct pp_executor {
 	_Atomic bool        deserted;            /* no process is left beside this one: nobody is dying any more */
 	/* Stacks of recycled slots that any thread may push; each is taken as a whole under submit_lock, so no ABA can be. */
 	_Atomic uint64_t    freed;       /* nothing more to do: how many << 32 | slot + 1 */
+	_Atomic uint32_t    breaks;      /* how often one went there that is no neighbour of the one before */
 	_Atomic uint32_t    returned;    /* room to give back, or an owner that is not confirmed dead: slot + 1 */
 	_Atomic bool        holds_room;  /* something on that stack, or in limbo, has room to give back */
 	bool                unpassed;    /* a block went while slots were harvested: another may be free now */

@@ -13,6 +13,8 @@
 #include "pool.h"
 #include "units.h"
 
+#define SOME_BREAKS 64u                  /* fewer are not worth a look at all that came back */
+
 pp_future *pp__future_at(const pp_executor *ex, uint32_t slot)
 {
 	if (slot >= atomic_load(&ex->slots))
@@ -178,13 +180,39 @@ uint64_t pp__slots_in_use(const pp_executor *ex)
 	return ex->taken - (atomic_load(&ex->freed) >> 32);
 }
 
-/* The whole stack becomes the list. */
+/* The list in the order of its slots; as it is, where there is no memory for that. */
+static void sort_free(pp_executor *ex)
+{
+	uint32_t words = (atomic_load(&ex->slots) + 63) / 64;
+	uint64_t *map = calloc(words, sizeof *map);
+
+	if (!map)
+		return;
+	for (uint32_t at = ex->free_slots; at; at = pp__future_at(ex, at - 1)->next_free)
+		map[(at - 1) / 64] |= UINT64_C(1) << (at - 1) % 64;
+	ex->free_slots = 0;
+	while (words-- > 0)
+		while (map[words]) {
+			uint32_t bit = 63 - (uint32_t)__builtin_clzll(map[words]);
+			map[words] &= ~(UINT64_C(1) << bit);
+			put_free(ex, pp__future_at(ex, words * 64 + bit));
+		}
+	free(map);
+}
+
+/*
+ * The whole stack becomes the list. Where several threads free, or tasks end in any order, slots come back in any order; left so,
+ * each submit and result would meet lines that nobody can fetch ahead, ever after: with 32 Ki outstanding six times slower.
+ */
 static void take_freed(pp_executor *ex)
 {
 	uint64_t freed = atomic_exchange(&ex->freed, 0);
+	uint32_t breaks = atomic_exchange(&ex->breaks, 0);
 
 	ex->free_slots = (uint32_t)freed;
 	ex->taken -= freed >> 32;
+	if (breaks > SOME_BREAKS && breaks > (freed >> 32) / 16)
+		sort_free(ex);
 }
 
 /* The first of the list, which is not empty. */
@@ -248,6 +276,8 @@ static void push_freed(pp_executor *ex, pp_future *future)
 	uint64_t below = atomic_load_explicit(&ex->freed, memory_order_relaxed), next;
 
 	make_free(future);
+	if (future->slot - (uint32_t)below + 2u > 2u)
+		atomic_fetch_add_explicit(&ex->breaks, 1, memory_order_relaxed);
 	do {
 		future->next_free = (uint32_t)below;
 		next = ((below >> 32) + 1) << 32 | (future->slot + 1);

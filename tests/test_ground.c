@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "clock.h"
+#include "pool.h"
 #include "ring.h"
 #include "segment.h"
 #include "slot.h"
@@ -303,6 +304,31 @@ START_TEST(stamps_keep_to_the_clock)
 }
 END_TEST
 
+#define MANY (2 * PP__SLAB)
+
+/* They are given back in a wild order, and taken in the order in which they stand in memory. */
+START_TEST(slots_are_taken_in_order)
+{
+	static pp_future *futures[MANY];
+	pp_executor *ex = support_executor(1);
+	uint32_t in_order = 0;
+
+	for (uint32_t i = 0; i < MANY; i++)
+		futures[i] = support_submit(ex, task_nothing, NULL, 0);
+	ck_assert_int_eq(pp_wait(futures, MANY, PP_ALL_COMPLETED, SUPPORT_GUARD_MS), MANY);
+	for (uint32_t i = 0; i < MANY; i++)
+		pp_future_free(futures[i * 4001 % MANY]);
+	for (uint32_t i = 0; i < MANY; i++)
+		futures[i] = support_submit(ex, task_nothing, NULL, 0);
+	for (uint32_t i = 1; i < MANY; i++)
+		in_order += futures[i]->slot == futures[i - 1]->slot + 1;
+	ck_assert_uint_ge(in_order, MANY - MANY / 10);
+	for (uint32_t i = 0; i < MANY; i++)
+		pp_future_free(futures[i]);
+	pp_executor_free(ex);
+}
+END_TEST
+
 /* How often it is tried in so many waits, each of which then has that result. */
 static int times_given_way(struct pp__spin *spin, int waits, int64_t ns, bool has_come)
 {
@@ -340,6 +366,7 @@ static Suite *make_suite(void)
 	tcase_add_test(shared, backing_named);
 	tcase_add_test(slot, word_of_another_slot_is_invalid);
 	tcase_add_test(slot, edges_exist_once);
+	tcase_add_test(slot, slots_are_taken_in_order);
 	tcase_add_test(ring, ring_keeps_order_over_growth);
 	tcase_add_test(ring, ring_drops_stale_entries);
 	tcase_add_test(ring, ring_old_head_moves_nothing);
