@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * T5 to T8: how our own rate holds when there is more of everything: more tasks in all, more of them outstanding, more
- * workers than CPUs, more threads that submit. What is compared takes turns, round by round.
+ * workers than CPUs, more threads that submit. What is compared takes turns, round by round. Beside T8 stands what a lock
+ * and the lines that it guards cost several threads, and nothing else: of what one ring has for all, no less can be had.
  */
 #include <pthread.h>
+#include <stdalign.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include "bench.h"
 
 #define WINDOW   32768L
@@ -12,12 +15,36 @@
 #define THREADS  4
 
 struct variant {
+	const struct bench_side *side;
 	const char          *metric;
 	void                *pool;
 	long                 n, window;
 	int                  threads;
 	struct bench_samples rate;
 };
+
+/* Where the ring ends, where the next slot is, how many there were: what submits of all threads write under one lock. */
+struct bare {
+	pthread_mutex_t lock;
+	struct { alignas(64) volatile long value; } lines[4];
+};
+
+static int64_t bare_run(void *bare, long n, long window)
+{
+	struct bare *b = bare;
+	int64_t start = bench_now();
+
+	(void)window;
+	while (n--) {
+		pthread_mutex_lock(&b->lock);
+		for (int i = 0; i < 4; i++)
+			b->lines[i].value++;
+		pthread_mutex_unlock(&b->lock);
+	}
+	return bench_now() - start;
+}
+
+static const struct bench_side bare_lock = { "bare lock and four lines", NULL, bare_run, NULL };
 
 struct share { const struct variant *variant; pthread_barrier_t *together; };
 
@@ -27,7 +54,7 @@ static void *share_main(void *context)
 	const struct variant *v = share->variant;
 
 	pthread_barrier_wait(share->together);
-	bench_ours.run(v->pool, v->n / v->threads, v->window / v->threads);
+	v->side->run(v->pool, v->n / v->threads, v->window / v->threads);
 	return NULL;
 }
 
@@ -53,7 +80,7 @@ static int64_t run_threads(const struct variant *v)
 
 static double rate_of(const struct variant *v)
 {
-	int64_t took = v->threads > 1 ? run_threads(v) : bench_ours.run(v->pool, v->n, v->window);
+	int64_t took = v->threads > 1 ? run_threads(v) : v->side->run(v->pool, v->n, v->window);
 
 	return 1e9 * (double)v->n / (double)took;
 }
@@ -85,7 +112,8 @@ static double ratio(const struct variant *a, const struct variant *b)
 static void print(struct variant *variants, size_t count)
 {
 	for (size_t j = 0; j < count; j++) {
-		bench_line("procpool", variants[j].metric, "tasks/s", &variants[j].rate);
+		bench_line(variants[j].side->name, variants[j].metric,
+		           variants[j].side == &bench_ours ? "tasks/s" : "turns/s", &variants[j].rate);
 		bench_clear(&variants[j].rate);
 	}
 }
@@ -93,9 +121,9 @@ static void print(struct variant *variants, size_t count)
 static void totals(void *pool)
 {
 	struct variant v[] = {
-		{ "100 k tasks in all, 1 worker", pool, 100000, WINDOW, 1, { .n = 0 } },
-		{ "1 M tasks in all, 1 worker", pool, MILLION, WINDOW, 1, { .n = 0 } },
-		{ "10 M tasks in all, 1 worker", pool, 10 * MILLION, WINDOW, 1, { .n = 0 } },
+		{ &bench_ours, "100 k tasks in all, 1 worker", pool, 100000, WINDOW, 1, { .n = 0 } },
+		{ &bench_ours, "1 M tasks in all, 1 worker", pool, MILLION, WINDOW, 1, { .n = 0 } },
+		{ &bench_ours, "10 M tasks in all, 1 worker", pool, 10 * MILLION, WINDOW, 1, { .n = 0 } },
 	};
 	double low, high;
 
@@ -113,8 +141,8 @@ static void totals(void *pool)
 static void outstanding(void *pool)
 {
 	struct variant v[] = {
-		{ "1 M tasks, 32 Ki outstanding, 1 worker", pool, MILLION, WINDOW, 1, { .n = 0 } },
-		{ "1 M outstanding before the first result, 1 worker", pool, MILLION, 1 << 20, 1, { .n = 0 } },
+		{ &bench_ours, "1 M tasks, 32 Ki outstanding, 1 worker", pool, MILLION, WINDOW, 1, { .n = 0 } },
+		{ &bench_ours, "1 M outstanding before the first result, 1 worker", pool, MILLION, 1 << 20, 1, { .n = 0 } },
 	};
 	double r;
 
@@ -127,9 +155,9 @@ static void outstanding(void *pool)
 static void workers(void)
 {
 	struct variant v[] = {
-		{ "2 workers", bench_ours.open(NULL, 2), MILLION, WINDOW, 1, { .n = 0 } },
-		{ "8 workers", bench_ours.open(NULL, 8), MILLION, WINDOW, 1, { .n = 0 } },
-		{ "64 workers", bench_ours.open(NULL, 64), MILLION, WINDOW, 1, { .n = 0 } },
+		{ &bench_ours, "2 workers", bench_ours.open(NULL, 2), MILLION, WINDOW, 1, { .n = 0 } },
+		{ &bench_ours, "8 workers", bench_ours.open(NULL, 8), MILLION, WINDOW, 1, { .n = 0 } },
+		{ &bench_ours, "64 workers", bench_ours.open(NULL, 64), MILLION, WINDOW, 1, { .n = 0 } },
 	};
 	double eight, many;
 
@@ -145,17 +173,23 @@ static void workers(void)
 
 static void threads(void)
 {
+	static struct bare bare = { .lock = PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP };
 	void *pool = bench_ours.open(NULL, 2);
 	struct variant v[] = {
-		{ "1 thread submits, 2 workers", pool, MILLION, WINDOW, 1, { .n = 0 } },
-		{ "4 threads submit, 2 workers", pool, MILLION, WINDOW, THREADS, { .n = 0 } },
+		{ &bench_ours, "1 thread submits, 2 workers", pool, MILLION, WINDOW, 1, { .n = 0 } },
+		{ &bench_ours, "4 threads submit, 2 workers", pool, MILLION, WINDOW, THREADS, { .n = 0 } },
+		{ &bare_lock, "turns, 1 thread", &bare, 4 * MILLION, WINDOW, 1, { .n = 0 } },
+		{ &bare_lock, "turns, 4 threads", &bare, 4 * MILLION, WINDOW, THREADS, { .n = 0 } },
 	};
-	double r;
+	char part[96];
+	double r, limit;
 
-	run_rounds(v, 2, bench_rounds(11));
+	run_rounds(v, 4, bench_rounds(11));
 	r = ratio(&v[1], &v[0]);
-	print(v, 2);
-	bench_bar("T8", "4 threads against 1", r, true, 0.9, "times");
+	limit = ratio(&v[3], &v[2]);
+	print(v, 4);
+	snprintf(part, sizeof part, "4 threads against 1, where a bare lock and four lines have %.2g times", limit);
+	bench_bar("T8", part, r, true, 0.9, "times");
 	bench_ours.close(pool);
 }
 
