@@ -332,7 +332,7 @@ int pp__worker_main(struct pp__supervisor *supervisor, uint32_t entry)
 
 	self = (struct pp__self){ .shared = supervisor->shared, .line = supervisor->shared->workers + entry,
 	                          .tally = pp__tally_of(supervisor->shared, entry), .accounts = h->flags & PP_ACCOUNTING,
-	                          .entry = entry, .spin = { PP__SPIN_MAX_NS },
+	                          .entry = entry, .spin = { .budget_ns = PP__SPIN_MAX_NS },
 	                          .stack_top = (uintptr_t)__builtin_frame_address(0) + 16, .sums = h->flags & PP_CHECKSUM };
 	if (pp__worker_setup(&self, supervisor) < 0)
 		return 1;
