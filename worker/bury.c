@@ -342,7 +342,7 @@ static void bury(struct pp__supervisor *s, uint32_t entry, const siginfo_t *info
 	wake_again(s, entry);
 }
 
-void pp__reap_all(struct pp__supervisor *s)
+bool pp__reap_all(struct pp__supervisor *s)
 {
 	bool any = false;
 
@@ -358,8 +358,7 @@ void pp__reap_all(struct pp__supervisor *s)
 		else
 			waitpid(info.si_pid, NULL, WNOHANG);
 	}
-	if (any)
-		pp__kill_strangers(s);
+	return any;
 }
 
 /* It did not die of SIGKILL: its future ends all the same, and neither entry nor slot is used again. */

@@ -194,14 +194,18 @@ static void publish_size(struct pp__supervisor *s)
 		atomic_store(&s->shared->control->shared_bytes, (uint64_t)st.st_blocks * 512);
 }
 
+/* Who replaces the dead comes before what the dead have left behind: somebody may wait for it. */
 static void look_around(struct pp__supervisor *s)
 {
-	pp__reap_all(s);
+	bool some_died = pp__reap_all(s);
+
 	serve_requests(s);
 	pp__pass_serve(s);
 	pp__look_at_timed(s);
 	pp__patrol(s);
 	pp__spawn_wanted(s);
+	if (some_died)
+		pp__kill_strangers(s);
 	publish_size(s);
 }
 

@@ -99,7 +99,8 @@ void pp__break_pool(struct pp__supervisor *s, int error, const char *text);
 /* bury.c: deaths. Reaps everything that has ended and settles what it had at hand. */
 bool pp__owner_has_died(const struct pp__supervisor *s, uint32_t entry);
 bool pp__has_work(const struct pp__supervisor *s);
-void pp__reap_all(struct pp__supervisor *s);
+/* true: something had. What it has left behind is for pp__kill_strangers. */
+bool pp__reap_all(struct pp__supervisor *s);
 void pp__quarantine(struct pp__supervisor *s, uint32_t entry);
 void pp__kill_worker(struct pp__supervisor *s, uint32_t entry, int signal);
 void pp__kill_strangers(struct pp__supervisor *s);
