@@ -7,7 +7,6 @@
 #include <pthread.h>
 #include <stdalign.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include "bench.h"
 
 #define WINDOW   32768L

@@ -238,9 +238,10 @@ extern "C" {
  *
  * The pool is broken when no worker can be started any more: with no other alive, fork or the setting up of what
  * was forked (no such working_directory, say) fails start_attempts times in a row; the initializer crashes or returns an
- * error so often in a row, or returns one while no other worker lives; or the supervisor is gone. Then every future not done ends as
- * PP_BROKEN, and every later submit is -EPIPE. Deaths of workers elsewhere never break the pool; when they come before the
- * first task of a worker, one after the other, the next start waits, from 10 ms on twice as long each time, up to 0.64 s.
+ * error so often in a row, or returns one while no other worker lives; or the supervisor is gone. Then every future not
+ * done ends as PP_BROKEN, and every later submit is -EPIPE. Deaths of workers elsewhere never break the pool; when they come
+ * before the first task of a worker, one after the other, the next start waits, from 10 ms on twice as long each time, up to
+ * 0.64 s.
  *
  * Debug mode: with max_workers PP_INLINE there is no other process. A submit runs its task in the calling thread before it
  * returns, one task at a time; initializer and finalizer run in create and free. All other calls work as ever, so a
@@ -447,10 +448,11 @@ PP_CHECK PP_API int pp_submit_block(pp_executor *executor, const pp_task_options
                                     size_t offset, size_t size, pp_future **future);
 
 /*
- * The result of a future as a block, for the next task, without a copy; future may be freed at once. It is aligned to 8
- * bytes, above 256 bytes as what returned it says (pp_return_alloc, pp_return_argument), and stands where workers keep results: not read-only, but no task
- * should write it. What was returned by pp_return_argument, if it is more than 256 bytes, is a mutable block again: once
- * a later task has written it, the outcome of this future has other bytes.
+ * The result of a future as a block, for the next task, without a copy; future may be freed at once. It is aligned to
+ * 8 bytes, above 256 bytes as what returned it says (pp_return_alloc, pp_return_argument), and stands where workers
+ * keep results: not read-only, but no task should write it. What was returned by pp_return_argument, if it is more
+ * than 256 bytes, is a mutable block again: once a later task has written it, the outcome of this future has other
+ * bytes.
  * 0; -EINVAL (NULL; future is not done, or ended otherwise than returned); -ENOMEM; -ECHILD. *block is NULL after a failure.
  */
 PP_CHECK PP_API int pp_future_block(pp_future *future, pp_block **block);
@@ -604,10 +606,11 @@ PP_API int  pp_future_kill(pp_future *future);
  * callback runs once, in the parent, after the future is done and its waiters were woken, outside all locks; those
  * added before that in the order in which they were added. It may call any function of the library; only
  * pp_executor_shutdown with WAIT and pp_executor_free of its own executor are refused, and a submit in it never
- * blocks. It runs in one dispatcher thread of the executor, which starts with the first callback, with a log, or with a
- * wait on several executors at once, and has all signals blocked; where the future is cancelled, in the thread that cancels; where it was done already, in this thread, at
- * once; and in self-dispatch mode always in pp_executor_dispatch. The future stays valid until the callback returns.
- * A C++ exception must not leave it (std::terminate); cancellation of the thread waits until it has returned.
+ * blocks. It runs in one dispatcher thread of the executor, which starts with the first callback, with a log, or with
+ * a wait on several executors at once, and has all signals blocked; where the future is cancelled, in the thread that
+ * cancels; where it was done already, in this thread, at once; and in self-dispatch mode always in
+ * pp_executor_dispatch. The future stays valid until the callback returns. A C++ exception must not leave it
+ * (std::terminate); cancellation of the thread waits until it has returned.
  * 0; -ENOMEM; -EAGAIN (no dispatcher thread could be started; the callback was not added); -EINVAL; -ECHILD.
  */
 PP_API int  pp_future_add_done_callback(pp_future *future, pp_callback *callback, void *context);
@@ -756,10 +759,11 @@ extern "C" {
 
 /*
  * Fills in *stats, at any time until pp_executor_free. Stops and locks nothing: the numbers are of slightly different
- * instants, and agree when nothing happens. It costs some 10 ns for each future of the most that ever existed at once. A future that pp_future_result
- * gives as returned or raised has been counted before; other ends may be counted a moment later than they are seen. Each
- * process counts for itself, so one that is killed in the middle of it may have counted one too many or too few, and what
- * workers count they can also overwrite. A chunk of a map is one task here, which ran as long as all of it.
+ * instants, and agree when nothing happens. It costs some 10 ns for each future of the most that ever existed at once.
+ * A future that pp_future_result gives as returned or raised has been counted before; other ends may be counted a
+ * moment later than they are seen. Each process counts for itself, so one that is killed in the middle of it may have
+ * counted one too many or too few, and what workers count they can also overwrite. A chunk of a map is one task here,
+ * which ran as long as all of it.
  * 0; -EINVAL (NULL, or size is not set); -ECHILD.
  */
 PP_API int  pp_executor_stats(pp_executor *executor, pp_stats *stats);

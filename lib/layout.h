@@ -192,7 +192,8 @@ struct pp__control {
 	_Atomic uint32_t  worker_cpu;                    /* where the last worker to wake up ran, plus one */
 	_Atomic uint32_t  units_used[2];                 /* small and big units that were ever used; moved by workers */
 	_Atomic uint32_t  idle_exits;                    /* raised by each worker that leaves because it was idle */
-	/* A worker looks for tasks less often for a moment; who is going to wait for one makes it 0. A hint. */
+	/* A worker looks for tasks less often for a moment; who is going to wait for one makes it 0, and so does a worker that
+	 * has given way to the parent for it. A hint. */
 	alignas(PP__LINE) _Atomic uint32_t gathering;
 	/* No small or big unit before it is free and has memory, as far as anybody knows. A hint that workers raise. */
 	alignas(PP__LINE) _Atomic uint32_t units_front[2];

@@ -4,7 +4,6 @@
  * matters at the start: first the tie to the supervisor, so that a worker whose supervisor dies meanwhile dies too.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdio_ext.h>
