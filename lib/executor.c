@@ -190,10 +190,11 @@ static void make_submit_lock(pthread_mutex_t *lock)
 
 static int make_private(pp_executor **made, const pp_options *o)
 {
-	pp_executor *ex = calloc(1, sizeof *ex);
+	pp_executor *ex = aligned_alloc(alignof(pp_executor), sizeof *ex);
 
 	if (!ex)
 		return -ENOMEM;
+	memset(ex, 0, sizeof *ex);
 	ex->max_workers = ex->most_workers = o->max_workers == PP_INLINE ? 1 : (uint32_t)o->max_workers;
 	ex->flags = o->flags;
 	ex->max_pending = o->max_pending;

@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include "arguments.h"
 #include "clock.h"
+#include "free_slots.h"
 #include "procpool.h"
 #include "passing.h"
 #include "ring.h"
@@ -156,7 +157,7 @@ struct pp_executor {
 	struct pp__arguments arguments, mutables;
 	struct pp__slab   **slabs;       /* by slot / PP__SLAB; never moves: room for max_slots */
 	_Atomic uint32_t    slots;       /* that exist */
-	uint32_t            free_slots;  /* list, by next_free */
+	struct pp__free_slots free_slots[PP__FREE_LISTS];
 	uint32_t            limbo;       /* list of slots whose owner is not confirmed dead yet */
 	struct pp__clock    clock;       /* of submits */
 	uint32_t            submits;
@@ -164,13 +165,11 @@ struct pp_executor {
 	_Atomic uint64_t    cancelled, broke;    /* futures that the parent has ended so */
 	bool                closed;
 	_Atomic bool        deserted;            /* no process is left beside this one: nobody is dying any more */
-	/* Stacks of recycled slots that any thread may push; each is taken as a whole under submit_lock, so no ABA can be. */
-	_Atomic uint64_t    freed;       /* nothing more to do: how many << 32 | slot + 1 */
-	_Atomic uint32_t    breaks;      /* how often one went there that is no neighbour of the one before */
+	/* Recycled slots that any thread may push, taken as a whole under submit_lock, so no ABA can be. */
 	_Atomic uint32_t    returned;    /* room to give back, or an owner that is not confirmed dead: slot + 1 */
 	_Atomic bool        holds_room;  /* something on that stack, or in limbo, has room to give back */
 	bool                unpassed;    /* a block went while slots were harvested: another may be free now */
-	uint64_t            taken;       /* slots taken from the free list and not put back, and blocks; submit_lock */
+	uint64_t            taken;       /* slots that are not on a list of free ones, and blocks; submit_lock */
 	struct pp__unit_books results;
 	_Atomic uint32_t    read_slot;   /* whose end was read last: a guess at which is next */
 	struct pp__spin     spin;

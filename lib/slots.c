@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The parent's books of slots. They are added by slabs, and never given up before the executor. A slot goes round:
- * taken by submit; recycled, when its last reference is gone and its end was announced, onto a stack that any thread may
- * push, which becomes the list of free ones when that is empty. One that has room to give back goes there by way of
- * another stack, under the submit lock; if its owner died with it, and is not confirmed dead yet, it waits in limbo: a
- * dying process may still write.
+ * taken by submit; recycled, when its last reference is gone and its end was announced, to the free ones (free_slots.h). One
+ * that has room to give back goes there by way of a stack, which is emptied under the submit lock; if its owner died with
+ * it, and is not confirmed dead yet, it waits in limbo: a dying process may still write.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -13,19 +12,11 @@
 #include "pool.h"
 #include "units.h"
 
-#define SOME_BREAKS 64u                  /* fewer are not worth a look at all that came back */
-
 pp_future *pp__future_at(const pp_executor *ex, uint32_t slot)
 {
 	if (slot >= atomic_load(&ex->slots))
 		return NULL;
 	return &ex->slabs[slot / PP__SLAB]->futures[slot % PP__SLAB];
-}
-
-static void put_free(pp_executor *ex, pp_future *future)
-{
-	future->next_free = ex->free_slots;
-	ex->free_slots = future->slot + 1;
 }
 
 static int __attribute__((noinline)) grow(pp_executor *ex)
@@ -60,10 +51,10 @@ static int __attribute__((noinline)) grow(pp_executor *ex)
 		atomic_store_explicit(&cell->wake.token, 0, memory_order_relaxed);
 		atomic_store_explicit(&cell->word, future->check, memory_order_relaxed);
 	}
-	for (uint32_t i = PP__SLAB; i-- > 0; )
-		put_free(ex, &slab->futures[i]);
 	ex->slabs[first / PP__SLAB] = slab;
 	atomic_store(&ex->slots, first + PP__SLAB);
+	for (uint32_t i = PP__SLAB; i-- > 0; )
+		pp__free_slots_put(ex, &slab->futures[i]);
 	atomic_store(&shared->header->slots, first + PP__SLAB);
 	return 0;
 }
@@ -138,7 +129,7 @@ static void reset(pp_executor *ex, pp_future *future, uint64_t word)
 		release_units(future);
 	future->keeps = false;
 	make_free(future);
-	put_free(ex, future);
+	pp__free_slots_put(ex, future);
 	ex->taken--;
 }
 
@@ -177,62 +168,7 @@ void pp__slots_harvest(pp_executor *ex)
 
 uint64_t pp__slots_in_use(const pp_executor *ex)
 {
-	return ex->taken - (atomic_load(&ex->freed) >> 32);
-}
-
-/* The list in the order of its slots; as it is, where there is no memory for that. */
-static void sort_free(pp_executor *ex)
-{
-	uint32_t words = (atomic_load(&ex->slots) + 63) / 64;
-	uint64_t *map = calloc(words, sizeof *map);
-
-	if (!map)
-		return;
-	for (uint32_t at = ex->free_slots; at; at = pp__future_at(ex, at - 1)->next_free)
-		map[(at - 1) / 64] |= UINT64_C(1) << (at - 1) % 64;
-	ex->free_slots = 0;
-	while (words-- > 0)
-		while (map[words]) {
-			uint32_t bit = 63 - (uint32_t)__builtin_clzll(map[words]);
-			map[words] &= ~(UINT64_C(1) << bit);
-			put_free(ex, pp__future_at(ex, words * 64 + bit));
-		}
-	free(map);
-}
-
-/*
- * The whole stack becomes the list. Where several threads free, or tasks end in any order, slots come back in any order; left so,
- * each submit and result would meet lines that nobody can fetch ahead, ever after: with 32 Ki outstanding six times slower.
- */
-static void take_freed(pp_executor *ex)
-{
-	uint64_t freed = atomic_exchange(&ex->freed, 0);
-	uint32_t breaks = atomic_exchange(&ex->breaks, 0);
-
-	ex->free_slots = (uint32_t)freed;
-	ex->taken -= freed >> 32;
-	if (breaks > SOME_BREAKS && breaks > (freed >> 32) / 16)
-		sort_free(ex);
-}
-
-/* The first of the list, which is not empty. */
-static pp_future *of_free(const pp_executor *ex)
-{
-	uint32_t slot = ex->free_slots - 1;
-
-	return &ex->slabs[slot / PP__SLAB]->futures[slot % PP__SLAB];
-}
-
-/* The next submit will write all three; by then they are here. */
-static void prefetch_next(const pp_executor *ex)
-{
-	uint32_t slot = ex->free_slots - 1;
-
-	if (!ex->free_slots)
-		return;
-	__builtin_prefetch(of_free(ex), 1);
-	__builtin_prefetch(ex->segment.shared.cells + slot, 1);
-	__builtin_prefetch(ex->segment.shared.descs + slot, 1);
+	return ex->taken - pp__free_slots_pushed(ex);
 }
 
 pp_future *pp__slot_take(pp_executor *ex, int *error)
@@ -241,16 +177,16 @@ pp_future *pp__slot_take(pp_executor *ex, int *error)
 
 	if (atomic_load_explicit(&ex->holds_room, memory_order_relaxed))
 		pp__slots_harvest(ex);
-	if (!ex->free_slots)
-		take_freed(ex);
-	*error = ex->free_slots ? 0 : grow(ex);
-	if (*error < 0)
+	*error = 0;
+	future = pp__free_slots_take(ex, PP__FREE_FEW);
+	if (!future) {
+		*error = grow(ex);
+		future = pp__free_slots_take(ex, 1);
+	}
+	if (!future)
 		return NULL;
-	future = of_free(ex);
-	ex->free_slots = future->next_free;
 	atomic_store_explicit(&future->in_use, true, memory_order_relaxed);
 	ex->taken++;
-	prefetch_next(ex);
 	return future;
 }
 
@@ -260,7 +196,7 @@ void pp__slot_give_back(pp_future *future)
 	pp__policy_release(future->executor, future);
 	atomic_store_explicit(&future->in_use, false, memory_order_relaxed);
 	future->executor->taken--;
-	put_free(future->executor, future);
+	pp__free_slots_put(future->executor, future);
 }
 
 /* Of its end nothing is left but the word: no place, no room, no death, no block. */
@@ -269,19 +205,6 @@ static bool is_plain(const pp_future *future, uint64_t word, const struct pp__ce
 	return atomic_load_explicit(&future->plain, memory_order_acquire)
 	       && (pp__word_state(word) == PP__CANCELLED
 	           || (pp__word_state(word) == PP__DONE && cell->size <= PP__EXTENSION));
-}
-
-static void push_freed(pp_executor *ex, pp_future *future)
-{
-	uint64_t below = atomic_load_explicit(&ex->freed, memory_order_relaxed), next;
-
-	make_free(future);
-	if (future->slot - (uint32_t)below + 2u > 2u)
-		atomic_fetch_add_explicit(&ex->breaks, 1, memory_order_relaxed);
-	do {
-		future->next_free = (uint32_t)below;
-		next = ((below >> 32) + 1) << 32 | (future->slot + 1);
-	} while (!atomic_compare_exchange_weak(&ex->freed, &below, next));
 }
 
 /* Results of the living go back now: workers may need the room before the next submit comes. */
@@ -316,10 +239,12 @@ void pp__future_recycle(pp_future *future)
 	atomic_store_explicit(&future->boxed, PP__UNBOXED, memory_order_relaxed);
 	/* From here on its word decides nothing: one that was overwritten may look as if it had not ended. */
 	atomic_store_explicit(&future->in_use, false, memory_order_relaxed);
-	if (is_plain(future, word, cell))
-		push_freed(ex, future);
-	else
+	if (is_plain(future, word, cell)) {
+		make_free(future);
+		pp__free_slots_push(ex, future);
+	} else {
 		push_returned(ex, future, word, cell);
+	}
 	if (atomic_load(&pp__orphans))
 		pp__orphan_visit(ex);
 }

@@ -81,7 +81,17 @@ static bool has_free_word(const pp_future *future)
 	return pp__word_is_like(word, plain - (UINT64_C(1) << 32)) && pp__state_is_end(pp__word_state(word));
 }
 
-/* All slots are free, and none has been lost on the way: the free list, and what will be the next, has as many as there are. */
+/* On the lists, and on the stacks that will be the next. */
+static uint64_t count_free(const pp_executor *ex)
+{
+	uint64_t n = 0;
+
+	for (uint32_t i = 0; i < PP__FREE_LISTS; i++)
+		n += length(ex, ex->free_slots[i].list) + length(ex, (uint32_t)atomic_load(&ex->free_slots[i].freed));
+	return n;
+}
+
+/* All slots are free, and none has been lost on the way. */
 static void check_slots(struct yard *yard)
 {
 	pp_executor *ex = yard->ex;
@@ -92,7 +102,7 @@ static void check_slots(struct yard *yard)
 	pthread_mutex_unlock(&pp__lock);
 	pthread_mutex_lock(&ex->submit_lock);
 	pp__slots_harvest(ex);
-	free_slots = length(ex, ex->free_slots) + length(ex, (uint32_t)atomic_load(&ex->freed));
+	free_slots = count_free(ex);
 	pthread_mutex_unlock(&ex->submit_lock);
 	for (uint32_t i = 0; i < slots; i++) {
 		const struct pp_future *future = pp__future_at(ex, i);

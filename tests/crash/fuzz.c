@@ -319,9 +319,9 @@ static void renew_slots(struct ground *g)
 	pp_executor *ex = g->ex;
 
 	MUST(!atomic_load(&ex->returned) && !ex->limbo);
-	ex->taken -= atomic_load(&ex->freed) >> 32;
+	ex->taken -= pp__free_slots_pushed(ex);
 	MUST(ex->taken == 0);
-	atomic_store(&ex->freed, 0);
+	memset(ex->free_slots, 0, sizeof ex->free_slots);
 	for (uint32_t i = 0; i < GROUND_SLOTS; i++) {
 		pp_future *future = pp__future_at(ex, i);
 		MUST(!future->in_use && !pp__is_boxed(future) && !pp__extra_of(future)->watchers);
@@ -332,7 +332,7 @@ static void renew_slots(struct ground *g)
 		atomic_store(&pp__cell_of(future)->word, future->check);
 		memset(ex->segment.shared.extensions + (uint64_t)i * PP__EXTENSION, 0, PP__EXTENSION);
 	}
-	ex->free_slots = 1;
+	ex->free_slots[pp__own_lists_index()].list = 1;
 }
 
 /* What is still open ends as broken; nobody is there who would hold a slot; then all have to come back. */
