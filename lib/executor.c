@@ -80,6 +80,7 @@ static void destroy(pp_executor *ex)
 		pp__box_free(broken);
 	pthread_mutex_destroy(&ex->inline_lock);
 	pthread_mutex_destroy(&ex->submit_lock);
+	pp__turns_destroy(&ex->turns);
 	pthread_cond_destroy(&ex->news);
 	free(ex->slabs);
 	free(ex);
@@ -211,6 +212,7 @@ static int make_private(pp_executor **made, const pp_options *o)
 	ex->inlined = o->max_workers == PP_INLINE;
 	pthread_mutex_init(&ex->inline_lock, NULL);
 	make_submit_lock(&ex->submit_lock);
+	pp__turns_init(&ex->turns);
 	pthread_cond_init(&ex->news, NULL);
 	ex->code = pp__code_note();
 	if (!ex->code) {

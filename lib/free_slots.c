@@ -77,8 +77,8 @@ static void sort(pp_executor *ex, struct pp__free_slots *own)
 }
 
 /*
- * The whole stack becomes the list. Where tasks end in any order, slots come back in any order; left so, each submit and
- * result would meet lines that nobody can fetch ahead, ever after.
+ * The whole stack becomes the list. Where tasks end in any order, slots come back in any order; left so, each submit
+ * and result would meet lines that nobody can fetch ahead, ever after.
  */
 static void take_pushed(pp_executor *ex, struct pp__free_slots *own, struct pp__free_slots *from)
 {

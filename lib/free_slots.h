@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Slots that are free, by the thread that gave them back: it takes the same ones again, in the same order, as it did
- * before. So the lines of its next tasks are neighbours of those of its last, whatever other threads do meanwhile; of one list
- * for all, each thread soon gets slots from everywhere, and with 32 Ki outstanding a task then costs three times as much.
+ * before. So the lines of its next tasks are neighbours of those of its last, whatever other threads do meanwhile; of one
+ * list for all, each thread soon gets slots from everywhere, and with 32 Ki outstanding a task costs three times as much.
  *
- * A thread that has none takes some of another's list; or all that has come back to another, as where one thread submits
- * and another reads, if that is more than what comes and goes with each task.
+ * A thread that has none takes some of another's list; or all that has come back to another, as where one thread
+ * submits and another reads, if that is more than what comes and goes with each task.
  */
 #ifndef PP_LIB_FREE_SLOTS_H
 #define PP_LIB_FREE_SLOTS_H

@@ -23,6 +23,7 @@
 #include "slot.h"
 #include "spin.h"
 #include "sysdep.h"
+#include "turns.h"
 #include "units.h"
 
 #define PP__SLAB       4096u            /* slots are added by so many */
@@ -140,6 +141,7 @@ struct pp_executor {
 	struct pp__code    *code;        /* what the workers have, as of create */
 
 	pthread_mutex_t     submit_lock;
+	struct pp__turns    turns;       /* of threads that submit */
 	struct pp__ring_writer rings[PP__LEVELS];        /* those in levels are made */
 	uint32_t            levels;
 	bool                paused;
@@ -355,7 +357,7 @@ void pp__ask_for_fd(pp_executor *executor);
 
 /* tend.c */
 void pp__note_cpu(const pp_executor *executor);  /* workers do not spin on the CPU of the one they wait for */
-void pp__before_waiting(const pp_executor *executor);    /* for a task: workers look for it at once */
+void pp__before_waiting(pp_executor *executor);  /* for a task: workers look for it at once, others may submit */
 void pp__nudge(const pp_executor *executor);     /* asks the supervisor to look around; the parent knows it by itself */
 void pp__tend(pp_executor *executor);            /* no lock held: looks whether the pool can still do its work */
 void pp__tend_future(pp_future *future);         /* no lock held: whether this future can still end */

@@ -170,6 +170,7 @@ static int enqueue(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const s
 	*nudge = !ex->inlined && !pp__demand_is_met(ex) && pp__demand_raise(ex, 1);
 	count_submitted(ex, 1);          /* before it can be counted as ended */
 	make_ready(ex, *future, detached);
+	pp__turns_count(&ex->turns, (*future)->submit_ns);
 	if (ex->inlined)
 		atomic_fetch_add(&ex->inline_open, 1);
 	else
@@ -223,7 +224,8 @@ static int submit(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const st
 	int rc;
 
 	do {
-		pthread_mutex_lock(&ex->submit_lock);
+		if (pthread_mutex_trylock(&ex->submit_lock) != 0)
+			pp__turns_lock(&ex->turns, &ex->submit_lock);
 		look_around(ex);
 		rc = enqueue(ex, o, fn, in, future == NULL, &made, &nudge);
 		pthread_mutex_unlock(&ex->submit_lock);

@@ -64,10 +64,11 @@ void pp__note_cpu(const pp_executor *ex)
 		atomic_store_explicit(noted, cpu, memory_order_relaxed);
 }
 
-void pp__before_waiting(const pp_executor *ex)
+void pp__before_waiting(pp_executor *ex)
 {
 	pp__note_cpu(ex);
 	pp__end_gathering(&ex->segment.shared);
+	pp__turns_leave(&ex->turns, &ex->submit_lock);
 }
 
 void pp__nudge(const pp_executor *ex)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* White box: several threads that submit to one executor; which slots they get. */
+/* White box: several threads that submit to one executor: which slots they get, and how they take turns. */
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include "pool.h"
 #include "support.h"
 
@@ -133,14 +134,201 @@ START_TEST(few_are_left_to_others)
 }
 END_TEST
 
+/* ---- turns */
+
+#define FAR_NS INT64_C(1000000000000)
+
+static struct pp__turns turns;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static bool comes_back;
+
+/* As a submit that has found the lock taken; and again, if that is asked for. */
+static void *meet_main(void *context)
+{
+	(void)context;
+	for (int i = 0; i < 1 + comes_back; i++) {
+		pp__turns_lock(&turns, &lock);
+		pthread_mutex_unlock(&lock);
+	}
+	return NULL;
+}
+
+/* One that meets the lock now, when it was found taken so often before. Returns which thread it was. */
+static pthread_t begin_to_meet(uint32_t found_taken, bool twice)
+{
+	pthread_t thread;
+
+	turns.found_taken = found_taken;
+	turns.since = turns.taken;
+	comes_back = twice;
+	ck_assert_int_eq(pthread_create(&thread, NULL, meet_main, NULL), 0);
+	return thread;
+}
+
+static bool has_stood_back(pthread_t thread)
+{
+	return turns.until_ns && pthread_equal(turns.newest, thread);
+}
+
+/* It comes back by itself: nobody takes the lock meanwhile. */
+START_TEST(crowd_stands_back)
+{
+	pthread_t thread;
+
+	pp__turns_init(&turns);
+	thread = begin_to_meet(PP__TURNS_CROWD - 2, false);
+	pthread_join(thread, NULL);
+	ck_assert(!has_stood_back(thread));
+	thread = begin_to_meet(PP__TURNS_CROWD - 1, false);
+	pthread_join(thread, NULL);
+	ck_assert(has_stood_back(thread));
+	pp__turns_destroy(&turns);
+}
+END_TEST
+
+START_TEST(newest_does_not_stand_back)
+{
+	int64_t until;
+	pthread_t thread;
+
+	pp__turns_init(&turns);
+	pthread_mutex_lock(&lock);
+	thread = begin_to_meet(PP__TURNS_CROWD - 1, true);
+	turns.newest = thread;
+	turns.until_ns = until = pp__now_ns() + FAR_NS;
+	pthread_mutex_unlock(&lock);
+	pthread_join(thread, NULL);
+	ck_assert_int_eq(turns.until_ns, until);
+	pp__turns_destroy(&turns);
+}
+END_TEST
+
+/* While one stands back, this thread takes the lock all the time. end: how its turn ends. */
+static void lead(void (*end)(void))
+{
+	pthread_t thread;
+	bool seen = false;
+
+	pp__turns_init(&turns);
+	turns.newest = pthread_self();
+	turns.until_ns = pp__now_ns() + FAR_NS;
+	thread = begin_to_meet(0, false);
+	while (!seen) {
+		pthread_mutex_lock(&lock);
+		seen = has_stood_back(thread) || atomic_load(&turns.waiting);
+		turns.found_taken = PP__TURNS_CROWD;
+		pp__turns_count(&turns, pp__now_ns());
+		turns.since = turns.taken;
+		pthread_mutex_unlock(&lock);
+	}
+	end();
+	pthread_join(thread, NULL);
+	ck_assert_uint_eq(atomic_load(&turns.waiting), 0);
+	ck_assert(has_stood_back(thread));
+	pp__turns_destroy(&turns);
+}
+
+static void end_by_time(void)
+{
+	pthread_mutex_lock(&lock);
+	pp__turns_count(&turns, pp__now_ns() + FAR_NS);
+	pthread_mutex_unlock(&lock);
+}
+
+static void end_by_leaving(void)
+{
+	pp__turns_leave(&turns, &lock);
+}
+
+/* It counts on no word of those that have gone. */
+static void end_silently(void) { }
+
+START_TEST(turn_ends_with_its_time)
+{
+	lead(end_by_time);
+}
+END_TEST
+
+START_TEST(turn_ends_with_a_wait)
+{
+	lead(end_by_leaving);
+}
+END_TEST
+
+START_TEST(turn_ends_in_silence)
+{
+	lead(end_silently);
+}
+END_TEST
+
+/* ---- both */
+
+struct stream { pp_executor *ex; atomic_bool *stop; long n, wrong; };
+
+static void *stream_main(void *context)
+{
+	enum { WINDOW = 64 };
+	struct stream *stream = context;
+	pp_future *futures[WINDOW] = { NULL };
+
+	for (long i = 0; !atomic_load(stream->stop); i++) {
+		pp_future **at = &futures[i % WINDOW];
+		const pp_outcome *outcome;
+		if (*at)
+			stream->wrong += pp_future_result(*at, SUPPORT_GUARD_MS, &outcome) < 0 || outcome->kind != PP_RETURNED
+			                 || outcome->size != sizeof i || memcmp(outcome->data, &(long){ i - WINDOW }, sizeof i) != 0;
+		pp_future_free(*at);
+		stream->wrong += pp_submit(stream->ex, task_echo, &i, sizeof i, at) < 0;
+		stream->n++;
+	}
+	for (int i = 0; i < WINDOW; i++)
+		pp_future_free(futures[i]);
+	return NULL;
+}
+
+/* Each of many that never pause gets on, and so does one that submits now and then. */
+START_TEST(nobody_is_kept_out)
+{
+	enum { STREAMS = 20 };          /* more than there are lists of free slots */
+	static struct stream streams[STREAMS];
+	pthread_t threads[STREAMS];
+	atomic_bool stop = false;
+	pp_executor *ex = support_executor(2);
+
+	for (int i = 0; i < STREAMS; i++) {
+		streams[i] = (struct stream){ .ex = ex, .stop = &stop };
+		ck_assert_int_eq(pthread_create(&threads[i], NULL, stream_main, &streams[i]), 0);
+	}
+	for (int i = 0; i < 100; i++) {
+		pp_future *future = support_submit(ex, task_echo, &i, sizeof i);
+		support_assert_returned(future, &i, sizeof i);
+		pp_future_free(future);
+	}
+	atomic_store(&stop, true);
+	for (int i = 0; i < STREAMS; i++) {
+		pthread_join(threads[i], NULL);
+		ck_assert_int_eq(streams[i].wrong, 0);
+		ck_assert_int_gt(streams[i].n, 0);
+	}
+	ck_assert_uint_eq(atomic_load(&ex->turns.waiting), 0);
+	pp_executor_free(ex);
+}
+END_TEST
+
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("submitters");
-	TCase *slots = support_tcase(suite, "slots");
+	TCase *slots = support_tcase(suite, "slots"), *turn = support_tcase(suite, "turns"), *both = support_tcase(suite, "both");
 
 	tcase_add_test(slots, each_thread_gets_its_own_slots);
 	tcase_add_test(slots, slots_of_readers_are_used_again);
 	tcase_add_test(slots, few_are_left_to_others);
+	tcase_add_test(turn, crowd_stands_back);
+	tcase_add_test(turn, newest_does_not_stand_back);
+	tcase_add_test(turn, turn_ends_with_its_time);
+	tcase_add_test(turn, turn_ends_with_a_wait);
+	tcase_add_test(turn, turn_ends_in_silence);
+	tcase_add_test(both, nobody_is_kept_out);
 	return suite;
 }
 

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+#include "turns.h"
+#include "sysdep.h"
+
+#define TURN_NS     INT64_C(1000000)
+#define FIRST_NS    INT64_C(50000)       /* of standing back; then twice as long each time */
+#define SLOW_NS     INT64_C(4000)        /* per time that it is taken: there is room for another */
+
+void pp__turns_init(struct pp__turns *turns)
+{
+	pthread_cond_init(&turns->next, NULL);
+}
+
+void pp__turns_destroy(struct pp__turns *turns)
+{
+	pthread_cond_destroy(&turns->next);
+}
+
+/* Until it is nobody's turn any more, or those who did not stand back have gone away without a word. */
+static void stand_back(struct pp__turns *t, pthread_mutex_t *lock)
+{
+	int64_t now = pp__now_ns(), before, most, pause = FIRST_NS;
+	uint64_t seen;
+
+	atomic_fetch_add(&t->waiting, 1);
+	do {
+		before = now;
+		seen = t->taken;
+		pp__cond_wait(&t->next, lock, before + pause);
+		now = pp__now_ns();
+		most = TURN_NS * atomic_load(&t->waiting);
+		pause = 2 * pause < most ? 2 * pause : most;
+	} while (now < t->until_ns && (int64_t)(t->taken - seen) >= (now - before) / SLOW_NS);
+	atomic_fetch_sub(&t->waiting, 1);
+	t->newest = pthread_self();
+	t->until_ns = now + TURN_NS;
+	t->found_taken = 0;
+}
+
+void pp__turns_lock(struct pp__turns *t, pthread_mutex_t *lock)
+{
+	pthread_mutex_lock(lock);
+	if (t->taken - t->since >= PP__TURNS_WINDOW) {
+		t->since = t->taken;
+		t->found_taken = 0;
+	}
+	if (++t->found_taken >= PP__TURNS_CROWD && !(t->until_ns && pthread_equal(t->newest, pthread_self())))
+		stand_back(t, lock);
+}
+
+void pp__turns_let_in(struct pp__turns *t)
+{
+	t->until_ns = 0;
+	pthread_cond_signal(&t->next);
+}
+
+void pp__turns_leave_early(struct pp__turns *t, pthread_mutex_t *lock)
+{
+	pthread_mutex_lock(lock);
+	if (t->until_ns && pthread_equal(t->newest, pthread_self()))
+		pp__turns_let_in(t);
+	pthread_mutex_unlock(lock);
+}
