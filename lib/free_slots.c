@@ -31,7 +31,7 @@ static void put(pp_executor *ex, struct pp__free_slots *own, uint32_t slot)
 
 void pp__free_slots_put(pp_executor *ex, pp_future *future)
 {
-	put(ex, &ex->free_slots[pp__own_lists_index()], future->slot);
+	put(ex, pp__free_slots_own(ex->free_slots), future->slot);
 }
 
 uint64_t pp__free_slots_pushed(const pp_executor *ex)
@@ -41,19 +41,6 @@ uint64_t pp__free_slots_pushed(const pp_executor *ex)
 	for (uint32_t i = 0; i < PP__FREE_LISTS; i++)
 		n += atomic_load(&ex->free_slots[i].freed) >> 32;
 	return n;
-}
-
-void pp__free_slots_push(pp_executor *ex, pp_future *future)
-{
-	struct pp__free_slots *own = &ex->free_slots[pp__own_lists_index()];
-	uint64_t below = atomic_load_explicit(&own->freed, memory_order_relaxed), next;
-
-	if (future->slot - (uint32_t)below + 2u > 2u)
-		atomic_fetch_add_explicit(&own->breaks, 1, memory_order_relaxed);
-	do {
-		future->next_free = (uint32_t)below;
-		next = ((below >> 32) + 1) << 32 | (future->slot + 1);
-	} while (!atomic_compare_exchange_weak(&own->freed, &below, next));
 }
 
 /* The list in the order of its slots; as it is, where there is no memory for that. */
@@ -83,10 +70,12 @@ static void sort(pp_executor *ex, struct pp__free_slots *own)
 static void take_pushed(pp_executor *ex, struct pp__free_slots *own, struct pp__free_slots *from)
 {
 	uint64_t freed = atomic_exchange(&from->freed, 0);
-	uint32_t breaks = atomic_exchange(&from->breaks, 0);
+	uint32_t breaks = atomic_load_explicit(&from->breaks, memory_order_relaxed);
 
 	own->list = (uint32_t)freed;
 	ex->taken -= freed >> 32;
+	if (breaks)
+		atomic_store_explicit(&from->breaks, 0, memory_order_relaxed);
 	if (breaks > SOME_BREAKS && breaks > (freed >> 32) / 16)
 		sort(ex, own);
 }
@@ -114,28 +103,11 @@ static void __attribute__((noinline)) take_from_others(pp_executor *ex, struct p
 			take_pushed(ex, own, &lists[i]);
 }
 
-/* The next submit will write all three; by then they are here. */
-static void prefetch(const pp_executor *ex, uint32_t slot)
+bool pp__free_slots_refill(pp_executor *ex, struct pp__free_slots *own, uint32_t least)
 {
-	__builtin_prefetch(future_at(ex, slot), 1);
-	__builtin_prefetch(ex->segment.shared.cells + slot, 1);
-	__builtin_prefetch(ex->segment.shared.descs + slot, 1);
-}
-
-pp_future *pp__free_slots_take(pp_executor *ex, uint32_t least)
-{
-	struct pp__free_slots *own = &ex->free_slots[pp__own_lists_index()];
-	pp_future *future;
-
-	if (!own->list && atomic_load_explicit(&own->freed, memory_order_relaxed))
+	if (atomic_load_explicit(&own->freed, memory_order_relaxed))
 		take_pushed(ex, own, own);
-	if (!own->list)
+	else
 		take_from_others(ex, own, least);
-	if (!own->list)
-		return NULL;
-	future = future_at(ex, own->list - 1);
-	own->list = future->next_free;
-	if (own->list)
-		prefetch(ex, own->list - 1);
-	return future;
+	return own->list != 0;
 }

@@ -27,28 +27,20 @@ struct pp__free_slots {
 	uint32_t         list;           /* slot + 1, and on by next_free; submit_lock */
 };
 
-/* Which lists are this thread's, plus one; 0: it has not asked yet. */
+/* Which are this thread's, plus one; 0: it has not asked yet. */
 extern _Thread_local uint32_t pp__own_lists __attribute__((tls_model("initial-exec")));
 uint32_t pp__own_lists_choose(void);
 
-static inline uint32_t pp__own_lists_index(void)
+static inline struct pp__free_slots *pp__free_slots_own(struct pp__free_slots *all)
 {
-	return pp__own_lists ? pp__own_lists - 1 : pp__own_lists_choose();
+	return all + (pp__own_lists ? pp__own_lists - 1 : pp__own_lists_choose());
 }
 
-/* Whether one is at hand without a look at what has come back; submit_lock held. */
-static inline bool pp__free_slots_at_hand(const struct pp__free_slots *all)
-{
-	return all[pp__own_lists_index()].list != 0;
-}
-
-void pp__free_slots_push(pp_executor *executor, pp_future *future);      /* by any thread, without a lock */
-
-/* The others with the submit lock held. */
-void       pp__free_slots_put(pp_executor *executor, pp_future *future);
-/* NULL: no thread has any but those to whom fewer than so many have come back. */
-pp_future *pp__free_slots_take(pp_executor *executor, uint32_t least);
+/* With the submit lock held. */
+void pp__free_slots_put(pp_executor *executor, pp_future *future);
+/* Fills own->list, which is empty. false: no thread has any but those to whom fewer than so many have come back. */
+bool pp__free_slots_refill(pp_executor *executor, struct pp__free_slots *own, uint32_t least);
 /* How many have been pushed, and not taken from there since. */
-uint64_t   pp__free_slots_pushed(const pp_executor *executor);
+uint64_t pp__free_slots_pushed(const pp_executor *executor);
 
 #endif

@@ -171,22 +171,43 @@ uint64_t pp__slots_in_use(const pp_executor *ex)
 	return ex->taken - pp__free_slots_pushed(ex);
 }
 
+/* New ones before the last that others have. */
+static int refill(pp_executor *ex, struct pp__free_slots *own)
+{
+	int rc;
+
+	if (pp__free_slots_refill(ex, own, PP__FREE_FEW))
+		return 0;
+	rc = grow(ex);
+	return rc == 0 || pp__free_slots_refill(ex, own, 1) ? 0 : rc;
+}
+
+/* The next submit will write all three; by then they are here. */
+static void prefetch(const pp_executor *ex, uint32_t slot)
+{
+	__builtin_prefetch(&ex->slabs[slot / PP__SLAB]->futures[slot % PP__SLAB], 1);
+	__builtin_prefetch(ex->segment.shared.cells + slot, 1);
+	__builtin_prefetch(ex->segment.shared.descs + slot, 1);
+}
+
 pp_future *pp__slot_take(pp_executor *ex, int *error)
 {
+	struct pp__free_slots *own = pp__free_slots_own(ex->free_slots);
 	pp_future *future;
+	uint32_t slot;
 
 	if (atomic_load_explicit(&ex->holds_room, memory_order_relaxed))
 		pp__slots_harvest(ex);
-	*error = 0;
-	future = pp__free_slots_take(ex, PP__FREE_FEW);
-	if (!future) {
-		*error = grow(ex);
-		future = pp__free_slots_take(ex, 1);
-	}
-	if (!future)
+	*error = own->list ? 0 : refill(ex, own);
+	if (*error < 0)
 		return NULL;
+	slot = own->list - 1;
+	future = &ex->slabs[slot / PP__SLAB]->futures[slot % PP__SLAB];
+	own->list = future->next_free;
 	atomic_store_explicit(&future->in_use, true, memory_order_relaxed);
 	ex->taken++;
+	if (own->list)
+		prefetch(ex, own->list - 1);
 	return future;
 }
 
@@ -205,6 +226,20 @@ static bool is_plain(const pp_future *future, uint64_t word, const struct pp__ce
 	return atomic_load_explicit(&future->plain, memory_order_acquire)
 	       && (pp__word_state(word) == PP__CANCELLED
 	           || (pp__word_state(word) == PP__DONE && cell->size <= PP__EXTENSION));
+}
+
+static void push_freed(pp_executor *ex, pp_future *future)
+{
+	struct pp__free_slots *own = pp__free_slots_own(ex->free_slots);
+	uint64_t below = atomic_load_explicit(&own->freed, memory_order_relaxed), next;
+
+	make_free(future);
+	if ((uint32_t)below && future->slot - (uint32_t)below + 2u > 2u)
+		atomic_fetch_add_explicit(&own->breaks, 1, memory_order_relaxed);
+	do {
+		future->next_free = (uint32_t)below;
+		next = ((below >> 32) + 1) << 32 | (future->slot + 1);
+	} while (!atomic_compare_exchange_weak(&own->freed, &below, next));
 }
 
 /* Results of the living go back now: workers may need the room before the next submit comes. */
@@ -239,12 +274,10 @@ void pp__future_recycle(pp_future *future)
 	atomic_store_explicit(&future->boxed, PP__UNBOXED, memory_order_relaxed);
 	/* From here on its word decides nothing: one that was overwritten may look as if it had not ended. */
 	atomic_store_explicit(&future->in_use, false, memory_order_relaxed);
-	if (is_plain(future, word, cell)) {
-		make_free(future);
-		pp__free_slots_push(ex, future);
-	} else {
+	if (is_plain(future, word, cell))
+		push_freed(ex, future);
+	else
 		push_returned(ex, future, word, cell);
-	}
 	if (atomic_load(&pp__orphans))
 		pp__orphan_visit(ex);
 }

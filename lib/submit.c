@@ -204,7 +204,7 @@ static void drain(pp_executor *ex)
 /* What is looked at now and then, and when there is no slot. */
 static void look_around(pp_executor *ex)
 {
-	if (pp__free_slots_at_hand(ex->free_slots) && ex->submits++ % SUBMITS_PER_LOOK)
+	if (pp__free_slots_own(ex->free_slots)->list && ex->submits++ % SUBMITS_PER_LOOK)
 		return;
 	pp__note_cpu(ex);
 	drain(ex);

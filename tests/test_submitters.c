@@ -117,15 +117,16 @@ END_TEST
 START_TEST(few_are_left_to_others)
 {
 	pp_executor *ex = support_executor(1);
-	pp_future **futures = submit_a_slab(ex), *some;
+	pp_future **futures = submit_a_slab(ex);
+	struct pp__free_slots *own = pp__free_slots_own(ex->free_slots);
 
 	free_elsewhere(futures, PP__FREE_FEW - 1);
 	pthread_mutex_lock(&ex->submit_lock);
 	ck_assert_uint_eq(pp__slots_in_use(ex), PP__SLAB - (PP__FREE_FEW - 1));
-	ck_assert_ptr_null(pp__free_slots_take(ex, PP__FREE_FEW));
-	some = pp__free_slots_take(ex, 1);
-	ck_assert_ptr_nonnull(some);
-	pp__free_slots_put(ex, some);
+	ck_assert_uint_eq(own->list, 0);
+	ck_assert(!pp__free_slots_refill(ex, own, PP__FREE_FEW));
+	ck_assert(pp__free_slots_refill(ex, own, 1));
+	ck_assert_uint_ne(own->list, 0);
 	ck_assert_uint_eq(pp__slots_in_use(ex), PP__SLAB - (PP__FREE_FEW - 1));
 	pthread_mutex_unlock(&ex->submit_lock);
 	free_elsewhere(futures + PP__FREE_FEW - 1, PP__SLAB - (PP__FREE_FEW - 1));

@@ -332,7 +332,7 @@ static void renew_slots(struct ground *g)
 		atomic_store(&pp__cell_of(future)->word, future->check);
 		memset(ex->segment.shared.extensions + (uint64_t)i * PP__EXTENSION, 0, PP__EXTENSION);
 	}
-	ex->free_slots[pp__own_lists_index()].list = 1;
+	pp__free_slots_own(ex->free_slots)->list = 1;
 }
 
 /* What is still open ends as broken; nobody is there who would hold a slot; then all have to come back. */
