@@ -3,7 +3,7 @@
 #include "sysdep.h"
 
 #define TURN_NS     INT64_C(1000000)
-#define FIRST_NS    INT64_C(50000)       /* of standing back; then twice as long each time */
+#define FIRST_NS    INT64_C(50000)       /* of standing back; then four times as long each time */
 #define SLOW_NS     INT64_C(4000)        /* per time that it is taken: there is room for another */
 
 void pp__turns_init(struct pp__turns *turns)
@@ -29,7 +29,7 @@ static void stand_back(struct pp__turns *t, pthread_mutex_t *lock)
 		pp__cond_wait(&t->next, lock, before + pause);
 		now = pp__now_ns();
 		most = TURN_NS * atomic_load(&t->waiting);
-		pause = 2 * pause < most ? 2 * pause : most;
+		pause = 4 * pause < most ? 4 * pause : most;
 	} while (now < t->until_ns && (int64_t)(t->taken - seen) >= (now - before) / SLOW_NS);
 	atomic_fetch_sub(&t->waiting, 1);
 	t->newest = pthread_self();
