@@ -393,7 +393,8 @@ extern "C" {
  * Submits fn(data, size). The bytes are copied: the caller's buffer is free again on return. data may be NULL when
  * size is 0. future may be NULL: the task then runs detached. After a failure *future is NULL and nothing was queued.
  * fn must be code that the workers have: in the program or in a library loaded before pp_executor_create.
- * Threads that submit without a pause take turns of a millisecond, as that is quicker for all: a call may sleep meanwhile.
+ * Threads that submit without a pause take turns of a millisecond, as that is quicker for all: a call may sleep meanwhile,
+ * some milliseconds for each of them, whatever submit_timeout_ms says.
  * 0; -EINVAL (NULL, bad options); -ENOMEM (private or shared address space), -ENOSPC (shared memory is full);
  * -ENOSPC also for an argument that is larger than max_bytes, with what its task needs beside it; an argument counts
  * until its future is freed;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Slots that are free, by the thread that gave them back: it takes the same ones again, in the same order, as it did
- * before. So the lines of its next tasks are neighbours of those of its last, whatever other threads do meanwhile; of one
- * list for all, each thread soon gets slots from everywhere, and with 32 Ki outstanding a task costs three times as much.
+ * Slots that are free, by the thread that gave them back: it takes the same ones again, one behind the other. So the
+ * lines of its next tasks are neighbours of those of its last, whatever other threads do meanwhile; of one list for all,
+ * each thread soon gets slots from everywhere, and with 32 Ki outstanding a task costs three times as much.
  *
  * A thread that has none takes some of another's list; or all that has come back to another, as where one thread
  * submits and another reads, if that is more than what comes and goes with each task.
@@ -17,7 +17,7 @@
 #include "layout.h"
 #include "procpool.h"
 
-#define PP__FREE_LISTS 16u       /* more threads than these share them */
+#define PP__FREE_LISTS 16u       /* given to threads in turn, so some may share one */
 #define PP__FREE_FEW   64u       /* of fewer that have come back to it no thread is robbed before new ones are made */
 
 /* A thread's own. The stack is taken as a whole, under the submit lock, so no ABA can be. */

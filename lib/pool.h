@@ -5,7 +5,8 @@
  *
  * Locks, in the order in which they may be taken: pp__lock (one for the process: watchers, callbacks, the completion
  * stacks' readers), then an executor's submit_lock (its free slots, its ring, its argument space). The way of a small
- * task, from submit to the result and the free, takes submit_lock once and pp__lock never.
+ * task, from submit to the result and the free, takes submit_lock once (before a wait once more, while a thread stands back
+ * from it: turns.h) and pp__lock never.
  */
 #ifndef PP_LIB_POOL_H
 #define PP_LIB_POOL_H
@@ -140,7 +141,7 @@ struct pp_executor {
 	void               *log_context;
 	struct pp__code    *code;        /* what the workers have, as of create */
 
-	pthread_mutex_t     submit_lock;
+	alignas(PP__LINE) pthread_mutex_t submit_lock;   /* one line with what of turns is touched by each submit */
 	struct pp__turns    turns;       /* of threads that submit */
 	struct pp__ring_writer rings[PP__LEVELS];        /* those in levels are made */
 	uint32_t            levels;

@@ -87,6 +87,7 @@ static void make_ready(pp_executor *ex, pp_future *future, bool detached)
 	future->announced = false;
 	future->context = NULL;
 	future->submit_ns = pp__clock_read(&ex->clock);
+	pp__turns_count(&ex->turns, future->submit_ns);
 	cell->who = 0;
 	cell->start_ns = (uint64_t)future->submit_ns;
 	if (ex->flags & PP_ACCOUNTING)
@@ -170,7 +171,6 @@ static int enqueue(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const s
 	*nudge = !ex->inlined && !pp__demand_is_met(ex) && pp__demand_raise(ex, 1);
 	count_submitted(ex, 1);          /* before it can be counted as ended */
 	make_ready(ex, *future, detached);
-	pp__turns_count(&ex->turns, (*future)->submit_ns);
 	if (ex->inlined)
 		atomic_fetch_add(&ex->inline_open, 1);
 	else

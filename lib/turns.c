@@ -4,7 +4,7 @@
 
 #define TURN_NS     INT64_C(1000000)
 #define FIRST_NS    INT64_C(50000)       /* of standing back; then four times as long each time */
-#define SLOW_NS     INT64_C(4000)        /* per time that it is taken: there is room for another */
+#define SLOW_NS     INT64_C(4000)        /* from one time that it is taken to the next: there is room for another */
 
 void pp__turns_init(struct pp__turns *turns)
 {
@@ -17,9 +17,9 @@ void pp__turns_destroy(struct pp__turns *turns)
 }
 
 /* Until it is nobody's turn any more, or those who did not stand back have gone away without a word. */
-static void stand_back(struct pp__turns *t, pthread_mutex_t *lock)
+static void stand_back(struct pp__turns *t, pthread_mutex_t *lock, int64_t now)
 {
-	int64_t now = pp__now_ns(), before, most, pause = FIRST_NS;
+	int64_t before, most, pause = FIRST_NS;
 	uint64_t seen;
 
 	atomic_fetch_add(&t->waiting, 1);
@@ -39,13 +39,16 @@ static void stand_back(struct pp__turns *t, pthread_mutex_t *lock)
 
 void pp__turns_lock(struct pp__turns *t, pthread_mutex_t *lock)
 {
+	int64_t now = pp__now_ns();
+
 	pthread_mutex_lock(lock);
-	if (t->taken - t->since >= PP__TURNS_WINDOW) {
+	if (t->taken - t->since >= PP__TURNS_WINDOW || now - t->since_ns > PP__TURNS_WINDOW * SLOW_NS) {
 		t->since = t->taken;
+		t->since_ns = now;
 		t->found_taken = 0;
 	}
 	if (++t->found_taken >= PP__TURNS_CROWD && !(t->until_ns && pthread_equal(t->newest, pthread_self())))
-		stand_back(t, lock);
+		stand_back(t, lock, now);
 }
 
 void pp__turns_let_in(struct pp__turns *t)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* White box: several threads that submit to one executor: which slots they get, and how they take turns. */
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include "pool.h"
@@ -161,6 +162,7 @@ static pthread_t begin_to_meet(uint32_t found_taken, bool twice)
 
 	turns.found_taken = found_taken;
 	turns.since = turns.taken;
+	turns.since_ns = pp__now_ns() + FAR_NS;          /* it does not get too late */
 	comes_back = twice;
 	ck_assert_int_eq(pthread_create(&thread, NULL, meet_main, NULL), 0);
 	return thread;
@@ -204,28 +206,44 @@ START_TEST(newest_does_not_stand_back)
 }
 END_TEST
 
-/* While one stands back, this thread takes the lock all the time. end: how its turn ends. */
-static void lead(void (*end)(void))
+/* Takes the lock as often as can be until one stands back from it. false: it has come in again by itself. */
+static bool lead(pthread_t thread)
 {
-	pthread_t thread;
-	bool seen = false;
+	bool waits = false, is_back = false;
 
-	pp__turns_init(&turns);
-	turns.newest = pthread_self();
-	turns.until_ns = pp__now_ns() + FAR_NS;
-	thread = begin_to_meet(0, false);
-	while (!seen) {
+	while (!waits && !is_back) {
 		pthread_mutex_lock(&lock);
-		seen = has_stood_back(thread) || atomic_load(&turns.waiting);
-		turns.found_taken = PP__TURNS_CROWD;
 		pp__turns_count(&turns, pp__now_ns());
 		turns.since = turns.taken;
+		waits = atomic_load(&turns.waiting) != 0;
+		is_back = has_stood_back(thread);
 		pthread_mutex_unlock(&lock);
+		sched_yield();
 	}
-	end();
-	pthread_join(thread, NULL);
+	return waits;
+}
+
+/* One stands back while it is the turn of this thread, then that ends. */
+static void end_turn(void (*end)(void), bool tells)
+{
+	bool waits = false;
+	pthread_t thread;
+
+	pp__turns_init(&turns);
+	while (!waits) {
+		turns.newest = pthread_self();
+		turns.until_ns = pp__now_ns() + FAR_NS;
+		thread = begin_to_meet(PP__TURNS_CROWD - 1, false);
+		waits = lead(thread);
+		if (waits)
+			end();
+		pthread_mutex_lock(&lock);
+		ck_assert(!tells || !turns.until_ns || has_stood_back(thread));
+		pthread_mutex_unlock(&lock);
+		pthread_join(thread, NULL);
+		ck_assert(has_stood_back(thread));
+	}
 	ck_assert_uint_eq(atomic_load(&turns.waiting), 0);
-	ck_assert(has_stood_back(thread));
 	pp__turns_destroy(&turns);
 }
 
@@ -241,56 +259,72 @@ static void end_by_leaving(void)
 	pp__turns_leave(&turns, &lock);
 }
 
-/* It counts on no word of those that have gone. */
 static void end_silently(void) { }
 
 START_TEST(turn_ends_with_its_time)
 {
-	lead(end_by_time);
+	end_turn(end_by_time, true);
 }
 END_TEST
 
 START_TEST(turn_ends_with_a_wait)
 {
-	lead(end_by_leaving);
+	end_turn(end_by_leaving, true);
 }
 END_TEST
 
+/* Who stands back counts on no word of those that have gone. */
 START_TEST(turn_ends_in_silence)
 {
-	lead(end_silently);
+	end_turn(end_silently, false);
 }
 END_TEST
 
 /* ---- both */
 
-struct stream { pp_executor *ex; atomic_bool *stop; long n, wrong; };
+enum { STREAMS = 20, OPEN = 64 };        /* more than there are lists of free slots */
+
+struct stream { pp_executor *ex; atomic_bool *stop; _Atomic long n; long wrong, seen; };
+
+static bool is_wrong(pp_future *future, long number)
+{
+	const pp_outcome *outcome;
+
+	return pp_future_result(future, SUPPORT_GUARD_MS, &outcome) < 0 || outcome->kind != PP_RETURNED
+	       || outcome->size != sizeof number || memcmp(outcome->data, &number, sizeof number) != 0;
+}
 
 static void *stream_main(void *context)
 {
-	enum { WINDOW = 64 };
 	struct stream *stream = context;
-	pp_future *futures[WINDOW] = { NULL };
+	pp_future *futures[OPEN] = { NULL };
 
 	for (long i = 0; !atomic_load(stream->stop); i++) {
-		pp_future **at = &futures[i % WINDOW];
-		const pp_outcome *outcome;
+		pp_future **at = &futures[i % OPEN];
 		if (*at)
-			stream->wrong += pp_future_result(*at, SUPPORT_GUARD_MS, &outcome) < 0 || outcome->kind != PP_RETURNED
-			                 || outcome->size != sizeof i || memcmp(outcome->data, &(long){ i - WINDOW }, sizeof i) != 0;
+			stream->wrong += is_wrong(*at, i - OPEN);
 		pp_future_free(*at);
 		stream->wrong += pp_submit(stream->ex, task_echo, &i, sizeof i, at) < 0;
-		stream->n++;
+		atomic_store(&stream->n, i + 1);
 	}
-	for (int i = 0; i < WINDOW; i++)
+	for (int i = 0; i < OPEN; i++)
 		pp_future_free(futures[i]);
 	return NULL;
+}
+
+static bool all_have_moved(void *context)
+{
+	struct stream *streams = context;
+	bool all = true;
+
+	for (int i = 0; i < STREAMS; i++)
+		all &= atomic_load(&streams[i].n) > streams[i].seen;
+	return all;
 }
 
 /* Each of many that never pause gets on, and so does one that submits now and then. */
 START_TEST(nobody_is_kept_out)
 {
-	enum { STREAMS = 20 };          /* more than there are lists of free slots */
 	static struct stream streams[STREAMS];
 	pthread_t threads[STREAMS];
 	atomic_bool stop = false;
@@ -300,16 +334,18 @@ START_TEST(nobody_is_kept_out)
 		streams[i] = (struct stream){ .ex = ex, .stop = &stop };
 		ck_assert_int_eq(pthread_create(&threads[i], NULL, stream_main, &streams[i]), 0);
 	}
-	for (int i = 0; i < 100; i++) {
-		pp_future *future = support_submit(ex, task_echo, &i, sizeof i);
-		support_assert_returned(future, &i, sizeof i);
+	for (int round = 0; round < 5; round++) {
+		pp_future *future = support_submit(ex, task_echo, &round, sizeof round);
+		support_assert_returned(future, &round, sizeof round);
 		pp_future_free(future);
+		support_until(all_have_moved, streams, "each thread submits");
+		for (int i = 0; i < STREAMS; i++)
+			streams[i].seen = atomic_load(&streams[i].n) + 2 * OPEN;
 	}
 	atomic_store(&stop, true);
 	for (int i = 0; i < STREAMS; i++) {
 		pthread_join(threads[i], NULL);
 		ck_assert_int_eq(streams[i].wrong, 0);
-		ck_assert_int_gt(streams[i].n, 0);
 	}
 	ck_assert_uint_eq(atomic_load(&ex->turns.waiting), 0);
 	pp_executor_free(ex);
@@ -319,7 +355,8 @@ END_TEST
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("submitters");
-	TCase *slots = support_tcase(suite, "slots"), *turn = support_tcase(suite, "turns"), *both = support_tcase(suite, "both");
+	TCase *slots = support_tcase(suite, "slots"), *turn = support_tcase(suite, "turns");
+	TCase *both = support_tcase(suite, "both");
 
 	tcase_add_test(slots, each_thread_gets_its_own_slots);
 	tcase_add_test(slots, slots_of_readers_are_used_again);
