@@ -2,7 +2,7 @@
 /*
  * T5 to T8: how our own rate holds when there is more of everything: more tasks in all, more of them outstanding, more
  * workers than CPUs, more threads that submit. What is compared takes turns, round by round. Beside T8 stands what a lock
- * and the lines that it guards cost several threads, and nothing else: of what one ring has for all, no less can be had.
+ * and the lines that it guards cost several threads, and nothing else, where they do not take turns at it.
  */
 #include <pthread.h>
 #include <stdalign.h>
