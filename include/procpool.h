@@ -283,7 +283,8 @@ PP_API void pp_executor_free(pp_executor *executor);
 
 /*
  * Pauses: no task is started until pp_executor_resume; what runs goes on, submits and cancels work as ever, workers are
- * started and replaced. A task that a worker takes at this very moment may still start. pp_executor_shutdown resumes.
+ * started and replaced. Of the tasks submitted before, one that a worker takes at this very moment may still start.
+ * pp_executor_shutdown resumes, after it has cancelled with PP_SHUTDOWN_CANCEL_PENDING.
  * Both are idempotent and do not wait. 0; -ESHUTDOWN; -ENOTSUP (PP_INLINE); -EINVAL; -ECHILD.
  */
 PP_API int  pp_executor_pause(pp_executor *executor);

@@ -38,6 +38,13 @@ static void close_door(pp_executor *ex)
 {
 	pthread_mutex_lock(&ex->submit_lock);
 	ex->closed = true;
+	pthread_mutex_unlock(&ex->submit_lock);
+}
+
+/* A paused executor resumes here, not sooner: what was to be cancelled has been, and no worker was let at it. */
+static void let_workers_end(pp_executor *ex)
+{
+	pthread_mutex_lock(&ex->submit_lock);
 	ex->paused = false;              /* first: whoever sees the closing sees what is ready */
 	pp__levels_publish(ex);
 	atomic_store(&ex->segment.shared.header->closing, PP__CLOSING);
@@ -171,6 +178,7 @@ int pp_executor_shutdown(pp_executor *ex, unsigned flags, int64_t timeout_ms)
 	close_door(ex);
 	if (flags & PP_SHUTDOWN_CANCEL_PENDING)
 		cancel_pending(ex);
+	let_workers_end(ex);
 	if (flags & PP_SHUTDOWN_KILL)
 		request_kill(ex, ex->segment.shared.header->grace_ns ? PP__KILL_ASK : SIGKILL);
 	pp__wake_all(&ex->segment.shared);

@@ -57,12 +57,12 @@ static uint64_t move_own(struct pp__cell *cell, uint64_t word, enum pp__state to
 	return 0;
 }
 
-uint64_t pp__slot_claim(struct pp__cell *cell, uint64_t owner)
+uint64_t pp__slot_claim(struct pp__cell *cell, uint64_t seen, uint64_t owner)
 {
-	uint64_t word = atomic_load_explicit(&cell->word, memory_order_relaxed), next;
+	uint64_t word = seen, next;
 
 	do {
-		if (pp__word_state(word) != PP__READY)
+		if (pp__word_state(word) != PP__READY || pp__word_attempt(word) != pp__word_attempt(seen))
 			return 0;
 		next = (word & ~(UINT64_C(31) | PP__OWNER_BITS)) | owner | PP__CLAIMED;
 	} while (!atomic_compare_exchange_weak(&cell->word, &word, next));

@@ -96,17 +96,21 @@ static struct pp__cell *ready(uint32_t slot)
 START_TEST(edges_exist_once)
 {
 	struct pp__cell *cell;
-	uint64_t me = pp__owner(2, 9), other = pp__owner(3, 9), word;
+	uint64_t me = pp__owner(2, 9), other = pp__owner(3, 9), seen, word;
 
 	make_segment(PP__BACKING_MEMFD);
 	cell = ready(5);
-	word = pp__slot_claim(cell, me);
-	ck_assert_uint_ne(word, 0);
-	ck_assert_uint_eq(pp__slot_claim(cell, other), 0);
+	seen = pp__slot_look(cell);
+	ck_assert_uint_eq(pp__slot_claim(cell, pp__word_make(segment.shared.header, 5, 2, PP__READY), me), 0);
+	ck_assert_uint_ne(pp__slot_want(cell, 1, PP__WANT_PUSH), 0);
+	word = pp__slot_claim(cell, seen, me);
+	ck_assert_uint_eq(word & PP__WANTS, PP__WANT_PUSH);
+	ck_assert_uint_eq(pp__slot_claim(cell, seen, other), 0);
+	ck_assert_uint_eq(pp__slot_claim(cell, word, other), 0);
 	ck_assert_uint_eq(pp__slot_requeue(cell, other), 0);
 	ck_assert_uint_ne(pp__slot_want(cell, 1, PP__WANT_WAKE), 0);
 	word = pp__slot_run(cell, word);         /* a want in between is no reason to fail */
-	ck_assert_uint_eq(word & PP__WANTS, PP__WANT_WAKE);
+	ck_assert_uint_eq(word & PP__WANTS, PP__WANT_PUSH | PP__WANT_WAKE);
 	ck_assert_uint_eq(pp__slot_cancel(cell, 1), 0);
 	ck_assert_uint_eq(pp__slot_stop_kill(cell, 2), 0);
 	ck_assert_uint_ne(pp__slot_stop_kill(cell, 1), 0);
@@ -126,7 +130,8 @@ static uint32_t take(void)
 	uint32_t slot;
 
 	while ((slot = pp__ring_peek(&segment.shared, writer.level, &head)) != PP__NO_SLOT) {
-		bool won = pp__slot_claim(segment.shared.cells + slot, pp__owner(0, 0)) != 0;
+		struct pp__cell *cell = segment.shared.cells + slot;
+		bool won = pp__slot_claim(cell, pp__slot_look(cell), pp__owner(0, 0)) != 0;
 		pp__ring_pass(&segment.shared, writer.level, head);
 		if (won)
 			return slot;

@@ -69,7 +69,7 @@ static void put_back_once(void)
 		be_born(i);
 	pp__slot_ready(cell, pp__word_make(shared->header, SLOT, 1, PP__READY));
 	atomic_store(&shared->workers[FIRST].cur, SLOT);
-	ck_assert_uint_ne(pp__slot_claim(cell, workers[FIRST].owner), 0);
+	ck_assert_uint_ne(pp__slot_claim(cell, pp__slot_look(cell), workers[FIRST].owner), 0);
 	die(FIRST);
 	ck_assert(pp__has_requeued(&supervisor));
 }

@@ -8,14 +8,22 @@
 #include "worker.h"
 
 #define LOWEST_FIRST_EACH 16u
+#define NOT_NOW           UINT64_C(1)    /* instead of a claimed word, which has an owner: the executor is paused */
 
 /* Killed before the claim: still READY, others take it. Killed after it: the supervisor finds it through cur, and puts
- * it back. cur is stored first, so that there is no instant at which the owner is known to nobody. */
+ * it back. cur is stored first, so that there is no instant at which the owner is known to nobody. The pause is looked for
+ * once the slot's word was seen: who sees a word that was made after a pause sees the pause, and a word of before is
+ * claimed as that one only. */
 static inline uint64_t claim(struct pp__self *self, uint32_t slot)
 {
-	pp__guard_open_at(&self->guard, self->shared->cells + slot, sizeof(struct pp__cell));
+	struct pp__cell *cell = self->shared->cells + slot;
+	uint64_t seen = pp__slot_look(cell);
+
+	if (!pp__levels_open(atomic_load(&self->shared->header->levels)))
+		return NOT_NOW;
+	pp__guard_open_at(&self->guard, cell, sizeof *cell);
 	atomic_store_explicit(&self->line->cur, slot, memory_order_release);
-	return pp__slot_claim(self->shared->cells + slot, self->owner);
+	return pp__slot_claim(cell, seen, self->owner);
 }
 
 /* The note is cleared after the claim; if that claim fails, it was stale. Another may have been put there meanwhile, of the
@@ -28,7 +36,8 @@ static uint64_t claim_held(struct pp__self *self, _Atomic uint64_t *holder, uint
 		return 0;
 	*slot = pp__held_slot(held);
 	word = claim(self, *slot);
-	atomic_compare_exchange_strong(holder, &held, 0);
+	if (word != NOT_NOW)
+		atomic_compare_exchange_strong(holder, &held, 0);
 	return word;
 }
 
@@ -58,6 +67,8 @@ static uint64_t claim_ring(struct pp__self *self, enum pp__level level, uint32_t
 
 	while ((*slot = pp__ring_peek(self->shared, level, &head)) != PP__NO_SLOT) {
 		word = claim(self, *slot);
+		if (word == NOT_NOW)
+			return word;
 		pp__ring_pass(self->shared, level, head);
 		pp__ring_prefetch(self->shared, level, head + 2);
 		if (word)
@@ -99,7 +110,8 @@ uint64_t pp__look(struct pp__self *self, uint32_t *slot)
 	uint64_t word;
 
 	if (levels != self->plain_levels)
-		return look_closely(self, levels, slot);
-	word = claim_requeued(self, slot);
-	return word ? word : claim_ring(self, PP__NORMAL, slot);
+		word = look_closely(self, levels, slot);
+	else if (!(word = claim_requeued(self, slot)))
+		word = claim_ring(self, PP__NORMAL, slot);
+	return word == NOT_NOW ? 0 : word;
 }

@@ -89,7 +89,7 @@ static uint64_t publish(struct pp__self *self, struct pp__cell *cell, uint64_t w
 void pp__inline_run(struct pp__self *self, uint32_t slot, const struct pp__pass_end *fds, int fd_count)
 {
 	struct pp__cell *cell = self->shared->cells + slot;
-	uint64_t word = pp__slot_claim(cell, self->owner);
+	uint64_t word = pp__slot_claim(cell, pp__slot_look(cell), self->owner);
 	int rc;
 
 	self->fd_count = fd_count > 0 ? (uint32_t)fd_count : 0;
