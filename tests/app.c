@@ -3,6 +3,7 @@
 #include "app.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -73,6 +74,18 @@ void app_check_task(pp_executor *ex, pp_fn *fn, const void *data, size_t size, i
 	APP_CHECK(outcome->kind == kind);
 	APP_CHECK(kind != PP_RETURNED || (outcome->size == size && memcmp(outcome->data, data, size) == 0));
 	pp_future_free(future);
+}
+
+/* A number of its own for each process: those of other tests, and of what init has not reaped yet, would count, too. They are
+ * numbers that distributions give to nobody, and that a container with 65536 of them has. */
+void app_limit_processes(rlim_t most)
+{
+	uid_t id = 20000 + (uid_t)getpid() % 40000;
+
+	APP_CHECK(setgroups(0, NULL) == 0);
+	APP_CHECK(setrlimit(RLIMIT_NPROC, &(struct rlimit){ most, most }) == 0);
+	APP_CHECK(setresgid(id, id, id) == 0);
+	APP_CHECK(setresuid(id, id, id) == 0);
 }
 
 /* What has been reported so far. Its children may hold the pipe, so its end is not waited for. */

@@ -12,6 +12,7 @@
 
 #include <procpool.h>
 #include <stdbool.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 struct app { pid_t pid; int reports; };
@@ -28,6 +29,9 @@ int  app_stay(void);                             /* is ready, and never returns 
 _Noreturn void app_failed(const char *file, int line, const char *what);
 /* Runs a task to its end, which must be of this kind, and where it returns it must return its argument. */
 void app_check_task(pp_executor *ex, pp_fn *fn, const void *data, size_t size, int kind);
+
+/* Takes the identity of a user who has no process, so that the limit counts those of this application alone. Needs root. */
+void app_limit_processes(rlim_t most);
 
 /* In the test. Each asserts, with the application's report, when it does not come to that within the guard. */
 void app_await_ready(struct app *app);

@@ -5,7 +5,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -189,25 +188,13 @@ END_TEST
 
 /* ---- RLIMIT_NPROC */
 
-#define NOBODYS_UID 54321        /* nobody has processes under it, so the limit counts these alone */
-
-static void limit_processes(rlim_t most)
-{
-	struct rlimit limit = { most, most };
-
-	APP_CHECK(setgroups(0, NULL) == 0);
-	APP_CHECK(setrlimit(RLIMIT_NPROC, &limit) == 0);
-	APP_CHECK(setresgid(NOBODYS_UID, NOBODYS_UID, NOBODYS_UID) == 0);
-	APP_CHECK(setresuid(NOBODYS_UID, NOBODYS_UID, NOBODYS_UID) == 0);
-}
-
 /* Without a process for the one in between, and without one for the supervisor. */
 static int app_no_process(void *most)
 {
 	pp_executor *ex;
 	int before;
 
-	limit_processes((rlim_t)*(int *)most);
+	app_limit_processes((rlim_t)*(int *)most);
 	before = count_open();
 	for (int i = 0; i < 3; i++) {
 		ex = (pp_executor *)1;
@@ -235,7 +222,7 @@ static int app_no_worker(void *unused)
 	pid_t supervisor;
 
 	(void)unused;
-	limit_processes(3);
+	app_limit_processes(3);
 	APP_CHECK(prctl(PR_SET_DUMPABLE, 1) == 0);       /* to be found in /proc */
 	options.max_workers = 1;
 	APP_CHECK(pp_executor_create(&ex, &options) == 0);

@@ -5,7 +5,6 @@
  * outright is in test_limits.c and test_descriptors.c.
  */
 #include <errno.h>
-#include <grp.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -257,18 +256,6 @@ END_TEST
 
 /* ---- RLIMIT_NPROC, reached while workers live */
 
-#define NOBODYS_UID 54320u       /* and the next: nobody has processes under them, so the limit counts these alone */
-
-static void limit_processes(rlim_t most, uid_t uid)
-{
-	struct rlimit limit = { most, most };
-
-	APP_CHECK(setgroups(0, NULL) == 0);
-	APP_CHECK(setrlimit(RLIMIT_NPROC, &limit) == 0);
-	APP_CHECK(setresgid(uid, uid, uid) == 0);
-	APP_CHECK(setresuid(uid, uid, uid) == 0);
-}
-
 /* The pool must not break. That it does not can only be seen in a while: long enough for the attempts and their back-off. */
 static void check_stays_whole(pp_executor *ex)
 {
@@ -285,7 +272,7 @@ static int app_no_spare(void *unused)
 	pp_executor *ex;
 
 	(void)unused;
-	limit_processes(3, NOBODYS_UID);
+	app_limit_processes(3);
 	options.max_workers = 1;
 	APP_CHECK(pp_executor_create(&ex, &options) == 0);
 	check_deaths(ex, 4);
@@ -312,7 +299,7 @@ static int app_one_of_four(void *gate_)
 	const pp_outcome *outcome;
 	pp_executor *ex;
 
-	limit_processes(3, NOBODYS_UID + 1);
+	app_limit_processes(3);
 	options.max_workers = 4;
 	APP_CHECK(pp_executor_create(&ex, &options) == 0);
 	for (int i = 0; i < 20; i++)
