@@ -1,14 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Which code the workers have: what was mapped executable, from the program and its libraries, when the executor was
- * created. A function that was loaded later is an address at which a worker has something else, or nothing.
- */
+#include "code.h"
 #include <link.h>
 #include <stdlib.h>
-#include "pool.h"
-
-struct pp__range { uintptr_t from, to; };
-struct pp__code { size_t count, room; struct pp__range *ranges; };
 
 static int note_object(struct dl_phdr_info *info, size_t size, void *context)
 {
@@ -21,14 +14,14 @@ static int note_object(struct dl_phdr_info *info, size_t size, void *context)
 			continue;
 		if (code->count == code->room) {
 			size_t room = code->room ? 2 * code->room : 16;
-			struct pp__range *more = realloc(code->ranges, room * sizeof *more);
+			struct pp__code_range *more = realloc(code->ranges, room * sizeof *more);
 			if (!more)
 				return 1;
 			code->ranges = more;
 			code->room = room;
 		}
 		code->ranges[code->count].from = info->dlpi_addr + header->p_vaddr;
-		code->ranges[code->count].to = info->dlpi_addr + header->p_vaddr + header->p_memsz;
+		code->ranges[code->count].size = header->p_memsz;
 		code->count++;
 	}
 	return 0;
@@ -42,13 +35,15 @@ struct pp__code *pp__code_note(void)
 		pp__code_free(code);
 		return NULL;
 	}
+	if (code && code->count)
+		code->first = code->ranges[0];
 	return code;
 }
 
-bool pp__code_is_known(const struct pp__code *code, pp_fn *fn)
+bool pp__code_is_in_any(const struct pp__code *code, pp_fn *fn)
 {
 	for (size_t i = 0; i < code->count; i++)
-		if ((uintptr_t)fn >= code->ranges[i].from && (uintptr_t)fn < code->ranges[i].to)
+		if ((uintptr_t)fn - code->ranges[i].from < code->ranges[i].size)
 			return true;
 	return false;
 }

@@ -178,17 +178,6 @@ static int make_shared(pp_executor *ex, const pp_options *o)
 	return ex->slabs ? 0 : -ENOMEM;
 }
 
-/* Held for 50 ns by each of many threads: who meets another there looks a while rather than sleeps. */
-static void make_submit_lock(pthread_mutex_t *lock)
-{
-	pthread_mutexattr_t attributes;
-
-	pthread_mutexattr_init(&attributes);
-	pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ADAPTIVE_NP);
-	pthread_mutex_init(lock, &attributes);
-	pthread_mutexattr_destroy(&attributes);
-}
-
 static int make_private(pp_executor **made, const pp_options *o)
 {
 	pp_executor *ex = aligned_alloc(alignof(pp_executor), sizeof *ex);
@@ -210,8 +199,9 @@ static int make_private(pp_executor **made, const pp_options *o)
 	ex->callbacks_end = &ex->callbacks;
 	atomic_store(&ex->spin.budget_ns, PP__SPIN_MAX_NS);
 	ex->inlined = o->max_workers == PP_INLINE;
+	ex->plain = !ex->inlined && !ex->max_pending && !ex->has_times && !(ex->flags & PP_ACCOUNTING);
 	pthread_mutex_init(&ex->inline_lock, NULL);
-	make_submit_lock(&ex->submit_lock);
+	pthread_mutex_init(&ex->submit_lock, NULL);
 	pp__turns_init(&ex->turns);
 	pthread_cond_init(&ex->news, NULL);
 	ex->code = pp__code_note();

@@ -18,14 +18,9 @@ uint32_t pp__own_lists_choose(void)
 	return index;
 }
 
-static pp_future *future_at(const pp_executor *ex, uint32_t slot)
-{
-	return &ex->slabs[slot / PP__SLAB]->futures[slot % PP__SLAB];
-}
-
 static void put(pp_executor *ex, struct pp__free_slots *own, uint32_t slot)
 {
-	future_at(ex, slot)->next_free = own->list;
+	pp__future_of(ex, slot)->next_free = own->list;
 	own->list = slot + 1;
 }
 
@@ -51,7 +46,7 @@ static void sort(pp_executor *ex, struct pp__free_slots *own)
 
 	if (!map)
 		return;
-	for (uint32_t at = own->list; at; at = future_at(ex, at - 1)->next_free)
+	for (uint32_t at = own->list; at; at = pp__future_of(ex, at - 1)->next_free)
 		map[(at - 1) / 64] |= UINT64_C(1) << (at - 1) % 64;
 	own->list = 0;
 	while (words-- > 0)
@@ -82,11 +77,11 @@ static void take_pushed(pp_executor *ex, struct pp__free_slots *own, struct pp__
 
 static void take_some(const pp_executor *ex, struct pp__free_slots *own, struct pp__free_slots *from)
 {
-	pp_future *last = future_at(ex, from->list - 1);
+	pp_future *last = pp__future_of(ex, from->list - 1);
 
 	own->list = from->list;
 	for (uint32_t n = 1; n < SOME && last->next_free; n++)
-		last = future_at(ex, last->next_free - 1);
+		last = pp__future_of(ex, last->next_free - 1);
 	from->list = last->next_free;
 	last->next_free = 0;
 }

@@ -96,13 +96,11 @@ static bool sleep_until_ended(pp_future *future, int64_t deadline)
 	return true;
 }
 
-static bool await_end(pp_future *future, int64_t timeout_ms)
+static bool __attribute__((noinline)) await_end(pp_future *future, int64_t timeout_ms)
 {
 	int64_t deadline, before;
 	bool ended;
 
-	if (pp__future_has_ended(future))
-		return true;
 	if (timeout_ms == 0) {
 		tend_sometimes(future);
 		return pp__future_has_ended(future);
@@ -129,7 +127,7 @@ int pp_future_result(pp_future *future, int64_t timeout_ms, const pp_outcome **o
 		return -ECHILD;
 	if (!future || !pp__time_is_valid(timeout_ms))
 		return -EINVAL;
-	if (!await_end(future, timeout_ms))
+	if (!pp__future_has_ended(future) && !await_end(future, timeout_ms))
 		return -ETIMEDOUT;
 	if (!outcome)
 		return 0;

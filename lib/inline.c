@@ -13,22 +13,16 @@
 #include "door.h"
 #include "pool.h"
 
-/* This thread is in a task, which must not submit: in a worker it could not either. */
-static _Thread_local bool inside __attribute__((tls_model("initial-exec")));
-
-bool pp__inline_inside(void)
-{
-	return inside;
-}
+_Thread_local bool pp__inline_inside __attribute__((tls_model("initial-exec")));
 
 static int run_hook(pp_executor *ex, pp_fn *fn, const void *data, size_t size)
 {
 	int rc;
 
 	pthread_mutex_lock(&ex->inline_lock);
-	inside = true;
+	pp__inline_inside = true;
 	rc = pp__enter_inline_hook(ex->inline_self, fn, data, size);
-	inside = false;
+	pp__inline_inside = false;
 	pthread_mutex_unlock(&ex->inline_lock);
 	return rc;
 }
@@ -89,9 +83,9 @@ void pp__inline_task(pp_executor *ex, const pp_task_options *o, uint32_t slot)
 	int count = duplicate(o, ends);
 
 	pthread_mutex_lock(&ex->inline_lock);
-	inside = true;
+	pp__inline_inside = true;
 	pp__enter_inline_task(ex->inline_self, slot, ends, count);
-	inside = false;
+	pp__inline_inside = false;
 	pthread_mutex_unlock(&ex->inline_lock);
 	atomic_fetch_sub(&ex->inline_open, 1);
 }

@@ -13,8 +13,6 @@
 #include "report.h"
 #include "units.h"
 
-#define AHEAD 2u
-
 static const unsigned char no_bytes[16];
 const struct pp__usage pp__usage_unknown = { UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX };
 
@@ -80,19 +78,26 @@ static const unsigned char *in_argument(const pp_future *future, uint64_t offset
 	return (const unsigned char *)shared->base + desc->offset + offset;
 }
 
+/* Where a result of at most PP__EXTENSION bytes is. */
+static inline const unsigned char *locate_small(pp_future *future, struct pp__box *box, uint64_t size)
+{
+	const struct pp__shared *shared = &future->executor->segment.shared;
+
+	if (size == 0)
+		return no_bytes;
+	if (size > PP__RESULT_INLINE)
+		return shared->extensions + (uint64_t)future->slot * PP__EXTENSION;
+	memcpy(box->bytes, shared->cells[future->slot].result, PP__RESULT_INLINE);
+	return box->bytes;
+}
+
 /* Where a result of that size is; NULL: not in memory of its task's. */
 static const unsigned char *locate(pp_future *future, struct pp__box *box, const struct seen *seen)
 {
 	const struct pp__shared *shared = &future->executor->segment.shared;
 
-	if (seen->size == 0)
-		return no_bytes;
-	if (seen->size <= PP__RESULT_INLINE) {
-		memcpy(box->bytes, shared->cells[future->slot].result, PP__RESULT_INLINE);
-		return box->bytes;
-	}
 	if (seen->size <= PP__EXTENSION)
-		return shared->extensions + (uint64_t)future->slot * PP__EXTENSION;
+		return locate_small(future, box, seen->size);
 	if (pp__claim_is_argument(seen->claim))
 		return in_argument(future, pp__claim_offset(seen->claim), seen->size);
 	if (!pp__units_are_owned(shared, future->slot, future->generation, seen->claim, seen->size))
@@ -178,7 +183,7 @@ static void read_memory(struct pp__box *box, const struct seen *seen)
 }
 
 /* A worker that goes from one task to the next takes the end of one for the start of the other. */
-static void read_times(pp_future *future, pp_outcome *o, const struct seen *seen)
+static inline __attribute__((always_inline)) void read_times(pp_future *future, pp_outcome *o, const struct seen *seen)
 {
 	uint64_t submit = (uint64_t)future->submit_ns, start = seen->start_ns < submit ? submit : seen->start_ns;
 
@@ -275,7 +280,7 @@ static int read_result(pp_future *future, struct pp__box *box, const struct seen
 
 /* A small result of a plain task as it should be, which nearly all are. One after the other needs no box made anew: that
  * would be half of what reading it costs. false: whatever else it is, nothing was read. */
-static bool read_plain(pp_future *future, struct pp__box *box)
+static inline bool read_plain(pp_future *future, struct pp__box *box)
 {
 	const pp_executor *ex = future->executor;
 	struct pp__cell *cell = pp__cell_of(future);
@@ -304,17 +309,15 @@ static bool read_plain(pp_future *future, struct pp__box *box)
 	box->outcome.attempt = 0;
 	read_times(future, &box->outcome, &seen);
 	box->outcome.size = seen.size;
-	box->outcome.data = locate(future, box, &seen);
+	box->outcome.data = locate_small(future, box, seen.size);
 	return true;
 }
 
-/* 0; -ENOMEM. */
-static int read_box(pp_future *future, struct pp__box *box)
+/* Whatever it is. 0; -ENOMEM. */
+static int __attribute__((noinline)) read_box(pp_future *future, struct pp__box *box)
 {
 	struct seen seen;
 
-	if (read_plain(future, box))
-		return 0;
 	see(&seen, pp__cell_of(future));
 	future->neat = false;
 	pp__box_init(box);
@@ -354,14 +357,30 @@ static int read_box(pp_future *future, struct pp__box *box)
 	return 0;
 }
 
-/* Results are mostly taken in the order of their slots, up or down. The line comes from another CPU. */
-static void prefetch_next(pp_executor *ex, uint32_t slot)
+/* Results are mostly taken in the order of their slots, up or down. The cell's line comes from another CPU. */
+static void fetch_ahead(pp_executor *ex, uint32_t slot)
 {
-	uint32_t step = slot - atomic_load_explicit(&ex->read_slot, memory_order_relaxed), next = slot + AHEAD * step;
+	uint32_t step = slot - atomic_load_explicit(&ex->read_slot, memory_order_relaxed), next = slot + PP__SLOTS_AHEAD * step;
+	struct pp__slab *slab;
 
 	atomic_store_explicit(&ex->read_slot, slot, memory_order_relaxed);
-	if (step + 8u <= 16u && next < atomic_load_explicit(&ex->slots, memory_order_relaxed))
-		__builtin_prefetch(ex->segment.shared.cells + next);
+	if (step + 8u > 16u || next >= atomic_load_explicit(&ex->slots, memory_order_relaxed))
+		return;
+	slab = ex->slabs[next / PP__SLAB];
+	__builtin_prefetch(ex->segment.shared.cells + next);
+	__builtin_prefetch(&slab->futures[next % PP__SLAB], 1);
+	__builtin_prefetch(&slab->boxes[next % PP__SLAB], 1);
+	__builtin_prefetch((char *)&slab->boxes[next % PP__SLAB] + PP__LINE, 1);
+}
+
+/* Another thread makes it, or there was no memory for it. */
+static const pp_outcome *__attribute__((noinline)) await_box(const pp_future *future, const struct pp__box *box)
+{
+	uint8_t boxed;
+
+	while ((boxed = atomic_load_explicit(&future->boxed, memory_order_acquire)) == PP__BOXING)
+		sched_yield();
+	return boxed == PP__BOXED ? &box->outcome : NULL;
 }
 
 /* Of several threads that see the end at the same time one makes the box. NULL: there is no memory for a copy. */
@@ -371,13 +390,9 @@ const pp_outcome *pp__future_outcome(pp_future *future)
 	uint8_t boxed = atomic_load_explicit(&future->boxed, memory_order_acquire);
 
 	if (boxed == PP__UNBOXED && atomic_compare_exchange_strong(&future->boxed, &boxed, PP__BOXING)) {
-		prefetch_next(future->executor, future->slot);
-		boxed = read_box(future, box) == 0 ? PP__BOXED : PP__UNBOXED;
+		fetch_ahead(future->executor, future->slot);
+		boxed = read_plain(future, box) || read_box(future, box) == 0 ? PP__BOXED : PP__UNBOXED;
 		atomic_store_explicit(&future->boxed, boxed, memory_order_release);
 	}
-	while (boxed == PP__BOXING) {
-		sched_yield();
-		boxed = atomic_load_explicit(&future->boxed, memory_order_acquire);
-	}
-	return boxed == PP__BOXED ? &box->outcome : NULL;
+	return boxed == PP__BOXED ? &box->outcome : await_box(future, box);
 }

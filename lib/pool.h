@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include "arguments.h"
 #include "clock.h"
+#include "code.h"
 #include "free_slots.h"
 #include "procpool.h"
 #include "passing.h"
@@ -28,6 +29,7 @@
 #include "units.h"
 
 #define PP__SLAB       4096u            /* slots are added by so many */
+#define PP__SLOTS_AHEAD 4u              /* a line is on its way for as long as some tasks take */
 #define PP__SLICE_NS    INT64_C(50000000)/* no wait trusts a wake for longer */
 #define PP__RESCUE_NS   INT64_C(1000000000)
 
@@ -120,7 +122,7 @@ struct pp__extra {
 };
 
 struct pp__slab {
-	struct pp_future futures[PP__SLAB];
+	struct pp_future futures[PP__SLAB];     /* first: pp__slab_of */
 	struct pp__extra extras[PP__SLAB];
 	struct pp__box   boxes[PP__SLAB];       /* not touched before there is an outcome */
 };
@@ -136,6 +138,7 @@ struct pp_executor {
 	uint64_t            max_bytes, init_bytes;       /* the initializer's data does not count */
 	int64_t             timeout_ms, deadline_ms;     /* of tasks that do not say; 0: none */
 	bool                has_times;                   /* one is not 0 */
+	bool                plain;       /* nothing was asked for that a submit has more to do for: submit.c */
 	_Atomic uint32_t    room_waiters;        /* threads that wait for some of them */
 	pp_log_fn          *log;
 	void               *log_context;
@@ -207,14 +210,24 @@ static inline struct pp__cell *pp__cell_of(const pp_future *future)
 	return future->executor->segment.shared.cells + future->slot;
 }
 
+static inline pp_future *pp__future_of(const pp_executor *executor, uint32_t slot)       /* which exists */
+{
+	return &executor->slabs[slot / PP__SLAB]->futures[slot % PP__SLAB];
+}
+
+static inline struct pp__slab *pp__slab_of(const pp_future *future)
+{
+	return (struct pp__slab *)(uintptr_t)(future - future->slot % PP__SLAB);
+}
+
 static inline struct pp__extra *pp__extra_of(const pp_future *future)
 {
-	return &future->executor->slabs[future->slot / PP__SLAB]->extras[future->slot % PP__SLAB];
+	return &pp__slab_of(future)->extras[future->slot % PP__SLAB];
 }
 
 static inline struct pp__box *pp__box_place(const pp_future *future)
 {
-	return &future->executor->slabs[future->slot / PP__SLAB]->boxes[future->slot % PP__SLAB];
+	return &pp__slab_of(future)->boxes[future->slot % PP__SLAB];
 }
 
 static inline bool pp__is_boxed(const pp_future *future)
@@ -247,8 +260,7 @@ static inline bool pp__future_has_ended(pp_future *future)
 	return pp__is_boxed(future) || pp__state_is_end(pp__state_of(future));
 }
 
-/* slots.c */
-pp_future *pp__slot_take(pp_executor *executor, int *error);             /* submit_lock held */
+/* slots.c; and slots.h */
 void       pp__slot_give_back(pp_future *future);                        /* unused after all; submit_lock held */
 void       pp__slots_harvest(pp_executor *executor);                     /* returned to free; submit_lock held */
 uint64_t   pp__slots_in_use(const pp_executor *executor);                /* and blocks; submit_lock held */
@@ -284,7 +296,8 @@ struct pp__earlier *pp__policy_history(const pp_future *future, const char *task
 const pp_outcome *pp__policy_last(const struct pp__earlier *history, unsigned count);
 
 /* inline.c */
-bool pp__inline_inside(void);                            /* this thread is in a task */
+/* This thread is in a task, which must not submit: in a worker it could not either. */
+extern _Thread_local bool pp__inline_inside __attribute__((tls_model("initial-exec")));
 int  pp__inline_begin(pp_executor *executor);            /* 0; -ECANCELED: with PP_START_ALL the initializer failed */
 void pp__inline_end(pp_executor *executor);
 void pp__inline_task(pp_executor *executor, const pp_task_options *options, uint32_t slot);      /* no lock held */
@@ -325,7 +338,6 @@ void              pp__box_clear(struct pp__box *box);                    /* free
 /* Fills in a result, or what was raised; bytes NULL: it was overwritten. */
 void              pp__box_read(struct pp__box *box, int code, const unsigned char *bytes, uint64_t size);
 struct pp__box   *pp__box_broken(const char *text, int code);
-void              pp__box_clear(struct pp__box *box);                    /* frees what it has of its own */
 void              pp__box_free(struct pp__box *box);
 
 /* verify.c */
@@ -379,13 +391,10 @@ extern _Thread_local bool pp__forking __attribute__((tls_model("initial-exec")))
 extern _Atomic unsigned pp__orphans;
 void pp__orphan_visit(pp_executor *executor);            /* frees it when its last future is gone */
 uint32_t pp__live_workers(const struct pp__shared *shared, pid_t *pids, size_t n);     /* stores at most n; how many */
-/* options.c, code.c */
+/* options.c */
 int  pp__options_read(pp_options *to, const pp_options *from);
 int  pp__map_options_read(pp_map_options *to, const pp_map_options *from);
 extern const pp_task_options pp__task_defaults;
 int  pp__task_options_read(pp_task_options *to, const pp_task_options *from);
-struct pp__code *pp__code_note(void);            /* the executable ranges of now; NULL: no memory */
-bool pp__code_is_known(const struct pp__code *code, pp_fn *fn);
-void pp__code_free(struct pp__code *code);
 
 #endif

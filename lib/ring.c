@@ -12,26 +12,6 @@
 #define FIRST_CAPACITY UINT64_C(4096)
 #define LOOK_AHEAD     256u
 
-static uint64_t entry_make(uint64_t position, uint32_t slot)
-{
-	return (uint64_t)((uint32_t)position + 1u) << 32 | slot;
-}
-
-static bool entry_is_at(uint64_t entry, uint64_t position)
-{
-	return (uint32_t)(entry >> 32) == (uint32_t)position + 1u;
-}
-
-static uint64_t head_position(uint64_t head) { return head >> 1; }
-static unsigned head_which(uint64_t head) { return (unsigned)head & 1u; }
-
-static _Atomic uint64_t *entry_at(const struct pp__shared *shared, enum pp__level level, unsigned which,
-                                  uint64_t position)
-{
-	return shared->rings[level][which]
-	       + (position & atomic_load_explicit(&shared->header->ring_mask[level][which], memory_order_acquire));
-}
-
 static _Atomic uint64_t *head_of(const struct pp__ring_writer *writer, const struct pp__shared *shared)
 {
 	return &shared->control->heads[writer->level];
@@ -55,20 +35,21 @@ static int prepare_array(const struct pp__segment *segment, enum pp__level level
 
 int pp__ring_init(struct pp__ring_writer *writer, const struct pp__segment *segment, enum pp__level level)
 {
-	*writer = (struct pp__ring_writer){ .capacity = FIRST_CAPACITY, .limit = FIRST_CAPACITY, .level = level };
+	*writer = (struct pp__ring_writer){ .capacity = FIRST_CAPACITY, .limit = FIRST_CAPACITY, .level = level,
+	                                    .entries = segment->shared.rings[level][0] };
 	return prepare_array(segment, level, 0, writer->capacity);
 }
 
 bool pp__ring_is_sane(const struct pp__ring_writer *writer, const struct pp__shared *shared)
 {
-	uint64_t head = atomic_load(head_of(writer, shared)), waiting = writer->tail - head_position(head);
+	uint64_t head = atomic_load(head_of(writer, shared)), waiting = writer->tail - pp__ring_head_position(head);
 
-	return head_which(head) == writer->which && waiting <= writer->capacity && waiting <= writer->tail - writer->first;
+	return pp__ring_head_which(head) == writer->which && waiting <= writer->capacity && waiting <= writer->tail - writer->first;
 }
 
 uint64_t pp__ring_waiting(const struct pp__ring_writer *writer, const struct pp__shared *shared)
 {
-	uint64_t waiting = writer->tail - head_position(atomic_load(head_of(writer, shared)));
+	uint64_t waiting = writer->tail - pp__ring_head_position(atomic_load(head_of(writer, shared)));
 
 	return waiting <= writer->capacity ? waiting : writer->capacity;
 }
@@ -97,7 +78,7 @@ static int64_t collect_live(const struct pp__ring_writer *w, const struct pp__sh
 		return -ENOMEM;
 	}
 	for (uint64_t p = w->tail; p-- != first; ) {
-		uint32_t slot = (uint32_t)atomic_load(entry_at(shared, w->level, w->which, p));
+		uint32_t slot = (uint32_t)atomic_load(pp__ring_entry_at(shared, w->level, w->which, p));
 		if (slot >= max || seen[slot / 8] & 1u << slot % 8 || !is_ready(shared, slot))
 			continue;
 		seen[slot / 8] |= (unsigned char)(1u << slot % 8);
@@ -119,7 +100,7 @@ static int rebuild(struct pp__ring_writer *w, const struct pp__segment *segment)
 	int64_t live;
 	int rc;
 
-	first = pp__ring_is_sane(w, shared) ? head_position(atomic_load(head_of(w, shared))) : oldest;
+	first = pp__ring_is_sane(w, shared) ? pp__ring_head_position(atomic_load(head_of(w, shared))) : oldest;
 	live = collect_live(w, shared, first, &slots);
 	if (live < 0)
 		return (int)live;
@@ -128,13 +109,14 @@ static int rebuild(struct pp__ring_writer *w, const struct pp__segment *segment)
 	rc = prepare_array(segment, w->level, !w->which, capacity);
 	for (int64_t i = 0; rc == 0 && i < live; i++) {
 		uint64_t position = w->tail + (uint64_t)i;
-		atomic_store_explicit(entry_at(shared, w->level, !w->which, position),
-		                      entry_make(position, slots[live - 1 - i]), memory_order_release);
+		atomic_store_explicit(pp__ring_entry_at(shared, w->level, !w->which, position),
+		                      pp__ring_entry(position, slots[live - 1 - i]), memory_order_release);
 	}
 	free(slots);
 	if (rc < 0)
 		return rc;
 	w->which = !w->which;
+	w->entries = shared->rings[w->level][w->which];
 	w->capacity = capacity;
 	w->first = w->tail;
 	atomic_store(head_of(w, shared), w->tail << 1 | w->which);
@@ -149,54 +131,18 @@ void pp__ring_repair(struct pp__ring_writer *w, const struct pp__segment *segmen
 		rebuild(w, segment);
 }
 
-int pp__ring_push(struct pp__ring_writer *w, const struct pp__segment *segment, uint32_t slot)
+int pp__ring_widen(struct pp__ring_writer *w, const struct pp__segment *segment)
 {
 	const struct pp__shared *shared = &segment->shared;
 	int rc;
 
-	if (w->tail == w->limit) {
-		w->limit = head_position(atomic_load(head_of(w, shared))) + w->capacity;
-		if (w->limit - w->tail > w->capacity || w->limit == w->tail || !pp__ring_is_sane(w, shared)) {
-			rc = rebuild(w, segment);
-			if (rc < 0) {
-				w->limit = w->tail;
-				return rc;
-			}
-		}
-	}
-	atomic_store_explicit(entry_at(shared, w->level, w->which, w->tail), entry_make(w->tail, slot),
-	                      memory_order_release);
-	w->tail++;
-	return 0;
-}
-
-uint32_t pp__ring_peek(const struct pp__shared *shared, enum pp__level level, uint64_t *head)
-{
-	uint64_t entry;
-
-	*head = atomic_load(&shared->control->heads[level]);
-	entry = atomic_load_explicit(entry_at(shared, level, head_which(*head), head_position(*head)),
-	                             memory_order_acquire);
-	if (!entry_is_at(entry, head_position(*head)) || (uint32_t)entry >= shared->header->max_slots)
-		return PP__NO_SLOT;
-	return (uint32_t)entry;
-}
-
-void pp__ring_prefetch(const struct pp__shared *shared, enum pp__level level, uint64_t head)
-{
-	uint64_t entry = atomic_load_explicit(entry_at(shared, level, head_which(head), head_position(head)),
-	                                      memory_order_relaxed);
-	uint32_t slot = (uint32_t)entry;
-
-	if (!entry_is_at(entry, head_position(head)) || slot >= shared->header->max_slots)
-		return;
-	__builtin_prefetch(shared->cells + slot, 1);
-	__builtin_prefetch(shared->descs + slot);
-}
-
-void pp__ring_pass(const struct pp__shared *shared, enum pp__level level, uint64_t head)
-{
-	atomic_compare_exchange_strong(&shared->control->heads[level], &head, head + 2);
+	w->limit = pp__ring_head_position(atomic_load(head_of(w, shared))) + w->capacity;
+	if (w->limit - w->tail <= w->capacity && w->limit != w->tail && pp__ring_is_sane(w, shared))
+		return 0;
+	rc = rebuild(w, segment);
+	if (rc < 0)
+		w->limit = w->tail;
+	return rc;
 }
 
 bool pp__ring_level_has_ready(const struct pp__shared *shared, enum pp__level level)
@@ -204,9 +150,9 @@ bool pp__ring_level_has_ready(const struct pp__shared *shared, enum pp__level le
 	uint64_t head = atomic_load(&shared->control->heads[level]), entry;
 
 	for (unsigned i = 0; i < LOOK_AHEAD; i++, head += 2) {
-		entry = atomic_load_explicit(entry_at(shared, level, head_which(head), head_position(head)),
+		entry = atomic_load_explicit(pp__ring_entry_at(shared, level, pp__ring_head_which(head), pp__ring_head_position(head)),
 		                             memory_order_acquire);
-		if (!entry_is_at(entry, head_position(head)))
+		if (!pp__ring_entry_is_at(entry, pp__ring_head_position(head)))
 			return false;
 		if (is_ready(shared, (uint32_t)entry))
 			return true;

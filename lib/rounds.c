@@ -110,7 +110,7 @@ int pp_executor_run_on_workers(pp_executor *ex, pp_fn *fn, const void *data, siz
 	int64_t deadline;
 	int rc = 0;
 
-	if (!pp__is_original_process() || pp__inline_inside())
+	if (!pp__is_original_process() || pp__inline_inside)
 		return -ECHILD;
 	if (!ex || !fn || (!data && size) || !pp__time_is_valid(timeout_ms))
 		return -EINVAL;

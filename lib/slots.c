@@ -9,14 +9,14 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include "policy.h"
-#include "pool.h"
+#include "slots.h"
 #include "units.h"
 
 pp_future *pp__future_at(const pp_executor *ex, uint32_t slot)
 {
 	if (slot >= atomic_load(&ex->slots))
 		return NULL;
-	return &ex->slabs[slot / PP__SLAB]->futures[slot % PP__SLAB];
+	return pp__future_of(ex, slot);
 }
 
 static int __attribute__((noinline)) grow(pp_executor *ex)
@@ -172,7 +172,7 @@ uint64_t pp__slots_in_use(const pp_executor *ex)
 }
 
 /* New ones before the last that others have. */
-static int refill(pp_executor *ex, struct pp__free_slots *own)
+int pp__slots_refill(pp_executor *ex, struct pp__free_slots *own)
 {
 	int rc;
 
@@ -180,35 +180,6 @@ static int refill(pp_executor *ex, struct pp__free_slots *own)
 		return 0;
 	rc = grow(ex);
 	return rc == 0 || pp__free_slots_refill(ex, own, 1) ? 0 : rc;
-}
-
-/* The next submit will write all three; by then they are here. */
-static void prefetch(const pp_executor *ex, uint32_t slot)
-{
-	__builtin_prefetch(&ex->slabs[slot / PP__SLAB]->futures[slot % PP__SLAB], 1);
-	__builtin_prefetch(ex->segment.shared.cells + slot, 1);
-	__builtin_prefetch(ex->segment.shared.descs + slot, 1);
-}
-
-pp_future *pp__slot_take(pp_executor *ex, int *error)
-{
-	struct pp__free_slots *own = pp__free_slots_own(ex->free_slots);
-	pp_future *future;
-	uint32_t slot;
-
-	if (atomic_load_explicit(&ex->holds_room, memory_order_relaxed))
-		pp__slots_harvest(ex);
-	*error = own->list ? 0 : refill(ex, own);
-	if (*error < 0)
-		return NULL;
-	slot = own->list - 1;
-	future = &ex->slabs[slot / PP__SLAB]->futures[slot % PP__SLAB];
-	own->list = future->next_free;
-	atomic_store_explicit(&future->in_use, true, memory_order_relaxed);
-	ex->taken++;
-	if (own->list)
-		prefetch(ex, own->list - 1);
-	return future;
 }
 
 void pp__slot_give_back(pp_future *future)
@@ -228,7 +199,7 @@ static bool is_plain(const pp_future *future, uint64_t word, const struct pp__ce
 	           || (pp__word_state(word) == PP__DONE && cell->size <= PP__EXTENSION));
 }
 
-static void push_freed(pp_executor *ex, pp_future *future)
+static inline void push_freed(pp_executor *ex, pp_future *future)
 {
 	struct pp__free_slots *own = pp__free_slots_own(ex->free_slots);
 	uint64_t below = atomic_load_explicit(&own->freed, memory_order_relaxed), next;
@@ -263,9 +234,8 @@ static void push_returned(pp_executor *ex, pp_future *future, uint64_t word, con
 		pp__room_tell(ex);
 }
 
-void pp__future_recycle(pp_future *future)
+static void __attribute__((noinline)) recycle_any(pp_executor *ex, pp_future *future)
 {
-	pp_executor *ex = future->executor;
 	struct pp__cell *cell = pp__cell_of(future);
 	uint64_t word = pp__slot_look(cell);
 
@@ -278,6 +248,20 @@ void pp__future_recycle(pp_future *future)
 		push_freed(ex, future);
 	else
 		push_returned(ex, future, word, cell);
+}
+
+void pp__future_recycle(pp_future *future)
+{
+	pp_executor *ex = future->executor;
+
+	/* What was read was plain, and still is: the cell is not looked at again. */
+	if (future->neat && pp__is_boxed(future) && atomic_load_explicit(&future->plain, memory_order_acquire)) {
+		atomic_store_explicit(&future->boxed, PP__UNBOXED, memory_order_relaxed);
+		atomic_store_explicit(&future->in_use, false, memory_order_relaxed);
+		push_freed(ex, future);
+	} else {
+		recycle_any(ex, future);
+	}
 	if (atomic_load(&pp__orphans))
 		pp__orphan_visit(ex);
 }

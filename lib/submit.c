@@ -10,8 +10,14 @@
 #include <string.h>
 #include <sys/socket.h>
 #include "chunk.h"
-#include "pool.h"
+#include "slots.h"
 #include "wake.h"
+
+/*
+ * Compiled twice, with plain a constant: true for pp_submit of a task whose argument is in its descriptor, to an executor that
+ * asks for nothing more than that; false for all else. To look whether a task has what few have took as long as all the rest.
+ */
+#define TWICE static inline __attribute__((always_inline))
 
 #define SUBMITS_PER_LOOK 32u
 #define PASS_IS_FULL      (-ETOOMANYREFS)        /* does not leave this file */
@@ -27,36 +33,42 @@ static int64_t place(pp_executor *ex, pp_future *future, const pp_task_options *
 	return (int64_t)(in->block->offset + in->offset);
 }
 
+TWICE enum pp__level level_of(const pp_task_options *o, bool plain)
+{
+	return plain ? PP__NORMAL : (enum pp__level)(PP__NORMAL - o->priority);
+}
+
 /* The argument: in the descriptor where it fits beside the name. */
-static int fill(pp_executor *ex, pp_future *future, const pp_task_options *o, pp_fn *fn, const struct pp__input *in)
+TWICE int fill(pp_executor *ex, pp_future *future, const pp_task_options *o, pp_fn *fn, const struct pp__input *in, bool plain)
 {
 	const struct pp__shared *shared = &ex->segment.shared;
 	struct pp__desc *desc = shared->descs + future->slot;
-	uint32_t name_size = o->name && *o->name ? (uint32_t)strnlen(o->name, PP__NAME_MAX) + 1 : 0;
+	uint32_t name_size = !plain && o->name && *o->name ? (uint32_t)strnlen(o->name, PP__NAME_MAX) + 1 : 0;
 	char *bytes = (char *)desc->bytes, *name = bytes + PP__ARG_INLINE - name_size;
 	int64_t offset = 0;
 	int rc;
 
-	if (pp__policy_is_wanted(ex, o)) {
+	if (!plain && pp__policy_is_wanted(ex, o)) {
 		rc = pp__policy_make(ex, future, o);
 		if (rc < 0)
 			return rc;
 	}
-	if (in->block || in->size > PP__ARG_INLINE - name_size) {
+	if (!plain && (in->block || in->size > PP__ARG_INLINE - name_size)) {
 		offset = place(ex, future, o, in);
 		if (offset < 0)
 			return (int)offset;
 		bytes = shared->base + offset;
 	}
-	future->chunk = fn == pp__chunk_run;
-	atomic_store_explicit(&future->plain, !offset && !name_size && !desc->policy && !future->chunk, memory_order_relaxed);
+	future->chunk = !plain && fn == pp__chunk_run;
+	atomic_store_explicit(&future->plain, plain || (!offset && !name_size && !desc->policy && !future->chunk),
+	                      memory_order_relaxed);
 	desc->fn = fn;
 	desc->size = in->size;
 	desc->offset = (uint64_t)offset;
 	desc->name_size = (uint16_t)name_size;
-	desc->fd_count = (uint16_t)o->fd_count;
-	future->has_fds = o->fd_count != 0;
-	future->level = (uint8_t)(PP__NORMAL - o->priority);
+	desc->fd_count = plain ? 0 : (uint16_t)o->fd_count;
+	future->has_fds = !plain && o->fd_count != 0;
+	future->level = (uint8_t)level_of(o, plain);
 	for (int i = 0; in->size && i < in->count; i++) {
 		if (in->parts[i].iov_len)
 			memcpy(bytes, in->parts[i].iov_base, in->parts[i].iov_len);
@@ -75,12 +87,12 @@ static bool needs_push(const pp_executor *ex, bool detached)
 	return detached || ex->max_pending;
 }
 
-static void make_ready(pp_executor *ex, pp_future *future, bool detached)
+TWICE void make_ready(pp_executor *ex, pp_future *future, bool detached, bool plain)
 {
 	const struct pp__shared *shared = &ex->segment.shared;
 	struct pp__cell *cell = shared->cells + future->slot;
 	uint64_t word = pp__word_of(future, PP__READY);
-	bool push = needs_push(ex, detached);
+	bool push = !plain && needs_push(ex, detached);
 
 	atomic_store_explicit(&future->refs, detached ? 0 : 1, memory_order_relaxed);
 	atomic_store_explicit(&future->armed, push, memory_order_relaxed);
@@ -90,9 +102,9 @@ static void make_ready(pp_executor *ex, pp_future *future, bool detached)
 	pp__turns_count(&ex->turns, future->submit_ns);
 	cell->who = 0;
 	cell->start_ns = (uint64_t)future->submit_ns;
-	if (ex->flags & PP_ACCOUNTING)
+	if (!plain && ex->flags & PP_ACCOUNTING)
 		shared->usages[future->slot] = pp__usage_unknown;
-	if (future->chunk)
+	if (!plain && future->chunk)
 		pp__chunk_reset(shared, future->slot, future->generation);
 	pp__slot_ready(cell, push ? word | PP__WANT_PUSH : word);
 }
@@ -146,32 +158,32 @@ static void count_submitted(pp_executor *ex, int64_t more)
 }
 
 /* submit_lock held. */
-static int enqueue(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const struct pp__input *in, bool detached,
-                   pp_future **future, bool *nudge)
+TWICE int enqueue(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const struct pp__input *in, bool detached,
+                  pp_future **future, bool *nudge, bool plain)
 {
-	enum pp__level level = (enum pp__level)(PP__NORMAL - o->priority);
+	enum pp__level level = level_of(o, plain);
 	int rc;
 
 	if (ex->closed)
 		return -ESHUTDOWN;
 	if (atomic_load(&ex->broken))
 		return -EPIPE;
-	if (level != PP__NORMAL && (rc = pp__level_use(ex, level)) < 0)
+	if (!plain && level != PP__NORMAL && (rc = pp__level_use(ex, level)) < 0)
 		return rc;
 	*future = pp__slot_take(ex, &rc);
 	if (!*future)
 		return rc;
-	rc = fill(ex, *future, o, fn, in);
-	if (rc == 0 && o->fd_count && !ex->inlined)
+	rc = fill(ex, *future, o, fn, in, plain);
+	if (!plain && rc == 0 && o->fd_count && !ex->inlined)
 		rc = put_fds(ex, *future, o);
 	if (rc < 0) {
 		pp__slot_give_back(*future);
 		return rc;
 	}
-	*nudge = !ex->inlined && !pp__demand_is_met(ex) && pp__demand_raise(ex, 1);
+	*nudge = (plain || !ex->inlined) && !pp__demand_is_met(ex) && pp__demand_raise(ex, 1);
 	count_submitted(ex, 1);          /* before it can be counted as ended */
-	make_ready(ex, *future, detached);
-	if (ex->inlined)
+	make_ready(ex, *future, detached, plain);
+	if (!plain && ex->inlined)
 		atomic_fetch_add(&ex->inline_open, 1);
 	else
 		rc = pp__ring_push(&ex->rings[level], &ex->segment, (*future)->slot);
@@ -201,11 +213,8 @@ static void drain(pp_executor *ex)
 	pthread_mutex_lock(&ex->submit_lock);
 }
 
-/* What is looked at now and then, and when there is no slot. */
-static void look_around(pp_executor *ex)
+static void __attribute__((noinline)) look_around(pp_executor *ex)
 {
-	if (pp__free_slots_own(ex->free_slots)->list && ex->submits++ % SUBMITS_PER_LOOK)
-		return;
 	pp__note_cpu(ex);
 	drain(ex);
 }
@@ -215,36 +224,39 @@ static bool may_wait(const pp_executor *ex, const pp_task_options *o)
 	return o->fd_count || ex->max_bytes;
 }
 
-static int submit(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const struct pp__input *in,
-                  pp_future **future)
+TWICE int submit(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const struct pp__input *in, pp_future **future, bool plain)
 {
-	int64_t deadline = may_wait(ex, o) && o->submit_timeout_ms ? pp__deadline_ns(o->submit_timeout_ms) : PP__NEVER;
+	bool timed = !plain && may_wait(ex, o) && o->submit_timeout_ms;
+	int64_t deadline = timed ? pp__deadline_ns(o->submit_timeout_ms) : PP__NEVER;
 	pp_future *made = NULL;
+	uint32_t exits;
 	bool nudge = false;
 	int rc;
 
 	do {
 		if (pthread_mutex_trylock(&ex->submit_lock) != 0)
 			pp__turns_lock(&ex->turns, &ex->submit_lock);
-		look_around(ex);
-		rc = enqueue(ex, o, fn, in, future == NULL, &made, &nudge);
+		if (!pp__free_slots_own(ex->free_slots)->list || ex->submits++ % SUBMITS_PER_LOOK == 0)
+			look_around(ex);
+		exits = atomic_load(&ex->segment.shared.control->idle_exits);
+		rc = enqueue(ex, o, fn, in, future == NULL, &made, &nudge, plain);
 		pthread_mutex_unlock(&ex->submit_lock);
-	} while ((rc == PASS_IS_FULL && (rc = await_pass(ex, o, deadline)) == 0)
-	         || (rc == PP__ROOM_IS_SHORT && (rc = pp__room_await(ex, o, deadline)) == 0));
+	} while ((!plain && rc == PASS_IS_FULL && (rc = await_pass(ex, o, deadline)) == 0)
+	         || (!plain && rc == PP__ROOM_IS_SHORT && (rc = pp__room_await(ex, o, deadline)) == 0));
 	if (rc < 0)
 		return rc;
 	if (future)
 		*future = made;
-	if (ex->inlined) {
+	if (!plain && ex->inlined) {
 		pp__inline_task(ex, o, made->slot);
 		return 0;
 	}
-	if (!atomic_load_explicit(&made->plain, memory_order_relaxed))
+	if (!plain && !atomic_load_explicit(&made->plain, memory_order_relaxed))
 		pp__policy_tell(ex, made);
 	if (nudge)
 		pp__nudge(ex);
 	pp__wake_one_asleep(&ex->segment.shared);
-	if (!pp__demand_is_met(ex))
+	if (atomic_load(&ex->segment.shared.control->idle_exits) != exits)
 		pp__demand_again(ex);
 	return 0;
 }
@@ -284,17 +296,17 @@ static void unreserve_pending(pp_executor *ex)
 }
 
 /* Everything that can be wrong with a task before it has a slot. */
-static int check(const pp_executor *ex, const pp_task_options *o, pp_fn *fn, const struct pp__input *in)
+TWICE int check(const pp_executor *ex, const pp_task_options *o, pp_fn *fn, const struct pp__input *in, bool plain)
 {
-	if (o->retries && in->block && in->block->offset >= ex->segment.shared.header->mutables)
+	if (!plain && o->retries && in->block && in->block->offset >= ex->segment.shared.header->mutables)
 		return -EINVAL;          /* what an attempt that failed has left there is undefined */
 	if (!pp__code_is_known(ex->code, fn))
 		return -EFAULT;
-	return o->fd_count ? check_fds(ex, o) : 0;
+	return !plain && o->fd_count ? check_fds(ex, o) : 0;
 }
 
-int pp__submit(pp_executor *ex, const pp_task_options *options, pp_fn *fn, const struct pp__input *in,
-               pp_future **future)
+TWICE int check_and_submit(pp_executor *ex, const pp_task_options *options, pp_fn *fn, const struct pp__input *in,
+                           pp_future **future, bool plain)
 {
 	const pp_task_options *o = &pp__task_defaults;
 	pp_task_options read;
@@ -302,28 +314,33 @@ int pp__submit(pp_executor *ex, const pp_task_options *options, pp_fn *fn, const
 
 	if (future)
 		*future = NULL;
-	if (!pp__is_original_process() || pp__inline_inside())
+	if (!pp__is_original_process() || pp__inline_inside)
 		return -ECHILD;
 	if (!ex || !fn || !in)
 		return -EINVAL;
-	if (options) {
+	if (!plain && options) {
 		rc = pp__task_options_read(&read, options);
 		o = &read;
 	}
 	if (rc == 0)
-		rc = check(ex, o, fn, in);
-	if (rc == 0 && ex->max_pending)
+		rc = check(ex, o, fn, in, plain);
+	if (!plain && rc == 0 && ex->max_pending)
 		rc = reserve_pending(ex, o);
 	if (rc < 0)
 		return rc;
-	rc = submit(ex, o, fn, in, future);
-	if (rc < 0 && ex->max_pending)
+	rc = submit(ex, o, fn, in, future, plain);
+	if (!plain && rc < 0 && ex->max_pending)
 		unreserve_pending(ex);
 	return rc;
 }
 
-static inline int submit_bytes(pp_executor *ex, const pp_task_options *options, pp_fn *fn, const void *data, size_t size,
-                               pp_future **future)
+int pp__submit(pp_executor *ex, const pp_task_options *options, pp_fn *fn, const struct pp__input *in, pp_future **future)
+{
+	return check_and_submit(ex, options, fn, in, future, false);
+}
+
+static int __attribute__((noinline)) submit_bytes(pp_executor *ex, const pp_task_options *options, pp_fn *fn,
+                                                  const void *data, size_t size, pp_future **future)
 {
 	const struct iovec part = { (void *)(uintptr_t)data, size };
 	const struct pp__input in = { .parts = &part, .count = 1, .size = size };
@@ -354,5 +371,10 @@ int pp_submit_iov(pp_executor *ex, const pp_task_options *options, pp_fn *fn, co
 
 int pp_submit(pp_executor *ex, pp_fn *fn, const void *data, size_t size, pp_future **future)
 {
+	const struct iovec part = { (void *)(uintptr_t)data, size };
+	const struct pp__input in = { .parts = &part, .count = 1, .size = size };
+
+	if (ex && ex->plain && future && size <= PP__ARG_INLINE && (data || !size))
+		return check_and_submit(ex, NULL, fn, &in, future, true);
 	return submit_bytes(ex, NULL, fn, data, size, future);
 }

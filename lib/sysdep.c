@@ -30,11 +30,6 @@ int64_t pp__now_ns(void)
 	return t.tv_sec * NS_PER_S + t.tv_nsec;
 }
 
-bool pp__time_is_valid(int64_t timeout_ms)
-{
-	return timeout_ms >= PP_FOREVER;
-}
-
 int64_t pp__deadline_ns(int64_t timeout_ms)
 {
 	int64_t now;
@@ -231,11 +226,6 @@ static _Atomic int *make_wiped_page(void)
 		return NULL;
 	}
 	return words;
-}
-
-bool pp__is_owner_process(const _Atomic int *mark, pid_t pid)
-{
-	return mark ? atomic_load_explicit(mark, memory_order_relaxed) == 1 : getpid() == pid;
 }
 
 static struct { pthread_once_t once; pid_t pid; } original = { .once = PTHREAD_ONCE_INIT };

@@ -11,12 +11,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <unistd.h>
+#include "procpool.h"
 
 #define PP__NEVER INT64_MAX      /* an absolute deadline that does not come */
 
 int64_t pp__now_ns(void);                                /* CLOCK_MONOTONIC */
 int64_t pp__deadline_ns(int64_t timeout_ms);             /* absolute; saturates; PP_FOREVER: PP__NEVER */
-bool    pp__time_is_valid(int64_t timeout_ms);
+static inline bool pp__time_is_valid(int64_t timeout_ms) { return timeout_ms >= PP_FOREVER; }
 
 /* No call of the library is a cancellation point: around what may block in one. */
 int  pp__cancel_hold(void);
@@ -48,7 +50,10 @@ bool pp__is_dumping(pid_t pid);
  * the original process, on whose page there is nothing in a worker: one page less to make at its birth.
  */
 _Atomic int *pp__worker_mark(void);
-bool pp__is_owner_process(const _Atomic int *mark, pid_t pid);
+static inline bool pp__is_owner_process(const _Atomic int *mark, pid_t pid)
+{
+	return mark ? atomic_load_explicit(mark, memory_order_relaxed) == 1 : getpid() == pid;
+}
 
 /* Whether this is the process that first called it, or a thread of it: false in every child made by fork(2). */
 bool pp__is_original_slowly(void);

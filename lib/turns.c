@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "turns.h"
+#include "spin.h"
 #include "sysdep.h"
 
 #define TURN_NS     INT64_C(1000000)
 #define FIRST_NS    INT64_C(50000)       /* of standing back; then four times as long each time */
+#define LOOKS       100
 #define SLOW_NS     INT64_C(4000)        /* from one time that it is taken to the next: there is room for another */
 
 void pp__turns_init(struct pp__turns *turns)
@@ -37,11 +39,22 @@ static void stand_back(struct pp__turns *t, pthread_mutex_t *lock, int64_t now)
 	t->found_taken = 0;
 }
 
+/* It is held for 50 ns at a time: who meets another there sleeps only if that one does not leave. */
+static void look_a_while(pthread_mutex_t *lock)
+{
+	for (int i = 0; i < LOOKS; i++) {
+		if (pthread_mutex_trylock(lock) == 0)
+			return;
+		pp__spin_pause();
+	}
+	pthread_mutex_lock(lock);
+}
+
 void pp__turns_lock(struct pp__turns *t, pthread_mutex_t *lock)
 {
 	int64_t now = pp__now_ns();
 
-	pthread_mutex_lock(lock);
+	look_a_while(lock);
 	if (t->taken - t->since >= PP__TURNS_WINDOW || now - t->since_ns > PP__TURNS_WINDOW * SLOW_NS) {
 		t->since = t->taken;
 		t->since_ns = now;

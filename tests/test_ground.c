@@ -126,13 +126,13 @@ END_TEST
 /* Takes what the ring offers, as a worker does. */
 static uint32_t take(void)
 {
-	uint64_t head;
+	struct pp__ring_at at;
 	uint32_t slot;
 
-	while ((slot = pp__ring_peek(&segment.shared, writer.level, &head)) != PP__NO_SLOT) {
+	while ((slot = pp__ring_peek(&segment.shared, writer.level, &at)) != PP__NO_SLOT) {
 		struct pp__cell *cell = segment.shared.cells + slot;
 		bool won = pp__slot_claim(cell, pp__slot_look(cell), pp__owner(0, 0)) != 0;
-		pp__ring_pass(&segment.shared, writer.level, head);
+		pp__ring_pass(&segment.shared, writer.level, at.head);
 		if (won)
 			return slot;
 	}
@@ -180,7 +180,7 @@ END_TEST
 /* A worker that holds an old head, from before the ring was written anew, moves nothing. */
 START_TEST(ring_old_head_moves_nothing)
 {
-	uint64_t old;
+	struct pp__ring_at old;
 
 	make_segment(PP__BACKING_MEMFD);
 	ready(0);
@@ -190,7 +190,7 @@ START_TEST(ring_old_head_moves_nothing)
 		ready(i);
 		ck_assert_int_eq(pp__ring_push(&writer, &segment, i), 0);
 	}
-	pp__ring_pass(&segment.shared, writer.level, old);
+	pp__ring_pass(&segment.shared, writer.level, old.head);
 	for (uint32_t i = 0; i < 5000; i++)
 		ck_assert_uint_eq(take(), i);
 	pp__segment_destroy(&segment);

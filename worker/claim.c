@@ -41,14 +41,10 @@ static uint64_t claim_held(struct pp__self *self, _Atomic uint64_t *holder, uint
 	return word;
 }
 
-/* What the supervisor has put back, or offers again, comes first. */
-static uint64_t claim_requeued(struct pp__self *self, uint32_t *slot)
+static uint64_t __attribute__((noinline)) search_requeued(struct pp__self *self, uint32_t seen, uint32_t *slot)
 {
-	uint32_t seen = atomic_load(&self->shared->control->requeued);
 	uint64_t word;
 
-	if (seen == self->requeued_seen)
-		return 0;
 	for (uint32_t i = 0; i < self->shared->header->entries; i++) {
 		word = claim_held(self, &self->shared->workers[i].requeue, slot);
 		if (!word)
@@ -60,17 +56,26 @@ static uint64_t claim_requeued(struct pp__self *self, uint32_t *slot)
 	return 0;
 }
 
-/* Killed between the claim and the pass: the next one passes the entry, which is stale then. */
-static uint64_t claim_ring(struct pp__self *self, enum pp__level level, uint32_t *slot)
+/* What the supervisor has put back, or offers again, comes first. */
+static inline uint64_t claim_requeued(struct pp__self *self, uint32_t *slot)
 {
-	uint64_t head, word;
+	uint32_t seen = atomic_load(&self->shared->control->requeued);
 
-	while ((*slot = pp__ring_peek(self->shared, level, &head)) != PP__NO_SLOT) {
+	return seen == self->requeued_seen ? 0 : search_requeued(self, seen, slot);
+}
+
+/* Killed between the claim and the pass: the next one passes the entry, which is stale then. */
+static inline __attribute__((always_inline)) uint64_t claim_ring(struct pp__self *self, enum pp__level level, uint32_t *slot)
+{
+	struct pp__ring_at at;
+	uint64_t word;
+
+	while ((*slot = pp__ring_peek(self->shared, level, &at)) != PP__NO_SLOT) {
 		word = claim(self, *slot);
 		if (word == NOT_NOW)
 			return word;
-		pp__ring_pass(self->shared, level, head);
-		pp__ring_prefetch(self->shared, level, head + 2);
+		pp__ring_pass(self->shared, level, at.head);
+		pp__ring_prefetch_next(self->shared, &at);
 		if (word)
 			return word;
 	}
@@ -93,7 +98,7 @@ static uint64_t claim_by_priority(struct pp__self *self, uint32_t levels, uint32
 }
 
 /* Something is not as usual: there are several priorities, a round has begun, or the executor is paused. */
-static uint64_t look_closely(struct pp__self *self, uint32_t levels, uint32_t *slot)
+static uint64_t __attribute__((noinline)) look_closely(struct pp__self *self, uint32_t levels, uint32_t *slot)
 {
 	uint64_t word;
 

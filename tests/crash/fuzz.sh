@@ -42,11 +42,15 @@ coverage() {
 			sub(/.*\/lib\//, "lib/", file); sub(/.*\/worker\//, "worker/", file) }
 		NF == 10 && $5 ~ /^[0-9]+$/ { name = $1; sub(/.*:/, "", name)
 			if (!((file, name) in wanted)) next
-			delete wanted[file, name]
-			all += $5; reached += $5 - $6
-			if ($6 > 0) printf "# %s %s: %d of %d lines reached\n", file, name, $5 - $6, $5 }
-		END { for (key in wanted) { bad = 1
-				split(key, part, SUBSEP); print "no such function: " part[1], part[2] }
+			# What stands in a header is there once for each file that has it: that which was used most counts.
+			if (!((file, name) in missed) || $6 < missed[file, name]) missed[file, name] = $6
+			lines[file, name] = $5 }
+		END { for (key in wanted) {
+				split(key, part, SUBSEP)
+				if (!(key in lines)) { bad = 1; print "no such function: " part[1], part[2]; continue }
+				all += lines[key]; reached += lines[key] - missed[key]
+				if (missed[key] > 0) printf "# %s %s: %d of %d lines reached\n",
+					part[1], part[2], lines[key] - missed[key], lines[key] }
 			print reached + 0, all + 0; exit bad }' "$functions" "$work/report"
 }
 

@@ -206,11 +206,11 @@ static void check_rings(pp_executor *ex, unsigned level)
 {
 	const struct pp__shared *shared = &ex->segment.shared;
 	struct pp__ring_writer *ring = &ex->rings[level % PP__LEVELS];
-	uint64_t head;
+	struct pp__ring_at at;
 	uint32_t slot;
 
 	MUST(pp__ring_waiting(ring, shared) <= ring->capacity);
-	slot = pp__ring_peek(shared, ring->level, &head);
+	slot = pp__ring_peek(shared, ring->level, &at);
 	MUST(slot == PP__NO_SLOT || slot < atomic_load(&ex->slots));
 	pp__ring_has_ready(shared);
 	if (level & 4)
