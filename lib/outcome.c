@@ -364,7 +364,7 @@ static void fetch_ahead(pp_executor *ex, uint32_t slot)
 	struct pp__slab *slab;
 
 	atomic_store_explicit(&ex->read_slot, slot, memory_order_relaxed);
-	if (step + 8u > 16u || next >= atomic_load_explicit(&ex->slots, memory_order_relaxed))
+	if (step + 8u > 16u || next >= atomic_load_explicit(&ex->slots, memory_order_acquire))
 		return;
 	slab = ex->slabs[next / PP__SLAB];
 	__builtin_prefetch(ex->segment.shared.cells + next);

@@ -122,7 +122,7 @@ struct pp__extra {
 };
 
 struct pp__slab {
-	struct pp_future futures[PP__SLAB];     /* first: pp__slab_of */
+	struct pp_future futures[PP__SLAB];
 	struct pp__extra extras[PP__SLAB];
 	struct pp__box   boxes[PP__SLAB];       /* not touched before there is an outcome */
 };
@@ -217,6 +217,7 @@ static inline pp_future *pp__future_of(const pp_executor *executor, uint32_t slo
 
 static inline struct pp__slab *pp__slab_of(const pp_future *future)
 {
+	static_assert(offsetof(struct pp__slab, futures) == 0, "a slab begins with its futures");
 	return (struct pp__slab *)(uintptr_t)(future - future->slot % PP__SLAB);
 }
 
@@ -312,13 +313,12 @@ int  pp__level_use(pp_executor *executor, enum pp__level level);         /* subm
 
 /* submit.c */
 uint32_t pp__busy_workers(const struct pp__shared *shared);
-int  pp__submit(pp_executor *executor, const pp_task_options *options, pp_fn *fn, const struct pp__input *input,
-                pp_future **future);
+int  pp__submit(pp_executor *ex, const pp_task_options *options, pp_fn *fn, const struct pp__input *in, pp_future **future);
 
 /* demand.c. Each is true when the supervisor is to be nudged, or nudges it. */
 bool pp__demand_raise(pp_executor *executor, uint32_t more);      /* beside what the ring holds; submit_lock held */
 void pp__demand_again(pp_executor *executor);                     /* after a submit, no lock held */
-/* All that there may be are asked for already, and none has left since: then neither of both has anything to do. */
+/* All that there may be are asked for already, and none has left since: then there is nothing to raise. */
 static inline bool pp__demand_is_met(const pp_executor *executor)
 {
 	const struct pp__shared *shared = &executor->segment.shared;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Claim, publish, death: lib/slot.c, lib/ring.c, worker/worker.c (claim, run), worker/crash.c, worker/bury.c (settle,
- * requeue), lib/slots.c (limbo).
+ * Claim, publish, death: lib/slot.c, lib/ring.h, worker/claim.c, worker/worker.c (run), worker/crash.c, worker/bury.c
+ * (settle, requeue), lib/slots.c (limbo).
  *
  * The parent submits TASKS tasks into SLOTS slots, which are used again; it cancels some; it takes each end and checks
  * it. Any worker may be killed before any step, or crash in its task with its handler running. Claims:
@@ -25,6 +25,7 @@
 #define me _pid
 #define NOBODY 255
 #define NONE   255
+#define NOT_READY 254    /* an owner that nobody is */
 
 mtype = { FREE, READY, CLAIMED, RUNNING, DONE, DIED, CANCELLED };
 #define IS_END(state) (state == DONE || state == DIED || state == CANCELLED)
@@ -42,19 +43,31 @@ byte kills = KILLS, cancels = CANCELS;
 #define OWNED(s, w, i) (word[s].owner == w && word[s].incarnation == i)
 #define MINE(s)        (OWNED(s, me, mine) && word[s].generation == generation)
 
+/* The word that is seen is claimed, or none: another attempt at the slot has a note or an entry of its own. */
+#define AS_SEEN (word[slot].state == READY && word[slot].owner == owner && word[slot].incarnation == before \
+                 && word[slot].generation == generation)
+
 inline claim() {
+	atomic {
+		if
+		:: word[slot].state == READY ->
+			owner = word[slot].owner; before = word[slot].incarnation; generation = word[slot].generation
+		:: else -> owner = NOT_READY; before = 0; generation = 0
+		fi
+	};
 #ifndef MUTANT_CUR_AFTER_CLAIM
 	cur[me] = slot;
 #endif
 	atomic {
 		if
-		:: word[slot].state == READY ->
-			word[slot].state = CLAIMED; got = true; generation = word[slot].generation;
+		:: AS_SEEN ->
+			word[slot].state = CLAIMED; got = true;
 #ifndef MUTANT_OWNER_AFTER_STATE
 			word[slot].owner = me; word[slot].incarnation = mine
 #endif
 		:: else
-		fi
+		fi;
+		owner = 0; before = 0
 	};
 #ifdef MUTANT_OWNER_AFTER_STATE
 	if
@@ -143,7 +156,7 @@ inline crash() {
 
 active [W] proctype worker()
 {
-	byte slot, at, i, mine, generation;
+	byte slot, at, i, mine, owner, before, generation;
 	bool got;
 
 end_again: {
@@ -158,7 +171,7 @@ end_idle:	do
 		od
 	} unless { atomic { killed[me] -> gone[me] = true } };
 end_dead:
-	atomic { !gone[me] -> slot = 0; at = 0; i = 0; generation = 0; got = false; mine = incarnation[me] };
+	atomic { !gone[me] -> slot = 0; at = 0; i = 0; owner = 0; before = 0; generation = 0; got = false; mine = incarnation[me] };
 	goto end_again
 }
 

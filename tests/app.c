@@ -76,8 +76,8 @@ void app_check_task(pp_executor *ex, pp_fn *fn, const void *data, size_t size, i
 	pp_future_free(future);
 }
 
-/* A number of its own for each process: those of other tests, and of what init has not reaped yet, would count, too. They are
- * numbers that distributions give to nobody, and that a container with 65536 of them has. */
+/* A number of its own for each process: those of other tests, and of what init has not reaped yet, would count, too. Hardly any
+ * system has so many users that one of them has it, and a container with 65536 numbers has them all. */
 void app_limit_processes(rlim_t most)
 {
 	uid_t id = 20000 + (uid_t)getpid() % 40000;

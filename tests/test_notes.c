@@ -2,7 +2,7 @@
 /*
  * White box: the notes by which workers find a slot that the supervisor has put back. Two workers and the supervisor, all
  * played by this process, meet over one note, at each pair of instructions of the one that comes too late. Whatever the
- * order, the slot is somebody's in the end, or is found again.
+ * order, the slot is somebody's in the end, or is found again. The same where a pause comes in between.
  */
 #include <signal.h>
 #include <string.h>
@@ -133,6 +133,74 @@ START_TEST(note_of_a_slot_that_came_back)
 }
 END_TEST
 
+/* After so many instructions the executor is paused. */
+static struct { unsigned left; bool on; } pausing;
+
+static void on_step_to_pause(int signal, siginfo_t *info, void *context)
+{
+	greg_t *flags = &((ucontext_t *)context)->uc_mcontext.gregs[REG_EFL];
+
+	(void)signal, (void)info;
+	if (pausing.on && pausing.left-- == 0) {
+		atomic_store(&shared->header->levels, 0);
+		pausing.on = false;
+	}
+	*flags = pausing.on ? *flags | TRAP_FLAG : *flags & ~(greg_t)TRAP_FLAG;
+}
+
+/* The slot is ready, and an entry of the ring says so. */
+static void submit_once(void)
+{
+	for (uint32_t i = 0; i < WORKERS; i++)
+		be_born(i);
+	pp__slot_ready(shared->cells + SLOT, pp__word_make(shared->header, SLOT, 1, PP__READY));
+	ck_assert_int_eq(pp__ring_push(&ring, &segment, SLOT), 0);
+}
+
+/* false: the look was over before. */
+static bool pause_at(unsigned instruction, void (*offer)(void))
+{
+	uint64_t word;
+	uint32_t slot;
+	bool paused;
+
+	offer();
+	pausing.left = instruction;
+	pausing.on = true;
+	raise(SIGTRAP);
+	word = pp__look(&workers[LATE], &slot);
+	paused = !pausing.on;
+	pausing.on = false;
+	raise(SIGTRAP);
+	atomic_store(&shared->header->levels, 1u << PP__NORMAL);
+	if (!word)
+		word = pp__look(&workers[LATE], &slot);
+	ck_assert_msg(word && slot == SLOT, "paused after %u instructions: the slot is lost", instruction);
+	return paused;
+}
+
+static void pause_at_each(void (*offer)(void))
+{
+	struct sigaction action = { .sa_sigaction = on_step_to_pause, .sa_flags = SA_SIGINFO }, before;
+	unsigned instruction = 0;
+
+	ground_make();
+	sigaction(SIGTRAP, &action, &before);
+	while (pause_at(instruction, offer))
+		instruction++;
+	sigaction(SIGTRAP, &before, NULL);
+	ck_assert_uint_gt(instruction, 30);
+	pp__segment_destroy(&segment);
+}
+
+/* A worker that sees a pause on its way to a slot leaves what led it there to whoever looks after the resume. */
+START_TEST(pause_loses_no_slot)
+{
+	pause_at_each(submit_once);
+	pause_at_each(put_back_once);
+}
+END_TEST
+
 #endif
 
 static Suite *make_suite(void)
@@ -140,10 +208,13 @@ static Suite *make_suite(void)
 	Suite *suite = suite_create("notes");
 
 #if defined __x86_64__
-	if (!support_under_valgrind())
+	if (!support_under_valgrind()) {
 		tcase_add_test(support_tcase(suite, "notes"), note_of_a_slot_that_came_back);
+		tcase_add_test(support_tcase(suite, "pause"), pause_loses_no_slot);
+	}
 #else
 	support_skip("note_of_a_slot_that_came_back", "needs the processor's single step");
+	support_skip("pause_loses_no_slot", "needs the processor's single step");
 #endif
 	return suite;
 }

@@ -8,7 +8,7 @@
 #include "worker.h"
 
 #define LOWEST_FIRST_EACH 16u
-#define NOT_NOW           UINT64_C(1)    /* instead of a claimed word, which has an owner: the executor is paused */
+#define NOT_NOW           ((uint64_t)PP__READY)  /* instead of a word that is CLAIMED: the executor is paused */
 
 /* Killed before the claim: still READY, others take it. Killed after it: the supervisor finds it through cur, and puts
  * it back. cur is stored first, so that there is no instant at which the owner is known to nobody. The pause is looked for
@@ -93,7 +93,7 @@ static uint64_t claim_by_priority(struct pp__self *self, uint32_t levels, uint32
 		if (levels & 1u << level)
 			word = claim_ring(self, (enum pp__level)level, slot);
 	}
-	self->turn += word != 0;
+	self->turn += word != 0 && word != NOT_NOW;
 	return word;
 }
 
