@@ -189,7 +189,7 @@ static void pause_at_each(void (*offer)(void))
 	while (pause_at(instruction, offer))
 		instruction++;
 	sigaction(SIGTRAP, &before, NULL);
-	ck_assert_uint_gt(instruction, 30);
+	ck_assert_uint_gt(instruction, 10);
 	pp__segment_destroy(&segment);
 }
 

@@ -96,7 +96,7 @@ START_TEST(nothing_starts_that_came_after_pause)
 
 	while (pause_on_the_way(ex, pid, steps))
 		steps++;
-	ck_assert_uint_gt(steps, 30);
+	ck_assert_uint_gt(steps, 10);
 	pp_executor_free(ex);
 }
 END_TEST
