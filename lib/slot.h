@@ -106,7 +106,7 @@ static inline void pp__slot_ready(struct pp__cell *cell, uint64_t ready_word)
 
 /*
  * Each returns the word that it made, or 0 when the edge does not exist any more: another took the slot elsewhere.
- * The wants are kept; a want that comes in between is no reason to fail.
+ * The wants are kept; a want that comes in between is no reason to fail. Claimed is the attempt that was seen, no later one.
  */
 uint64_t pp__slot_claim(struct pp__cell *cell, uint64_t seen, uint64_t owner);         /* READY→CLAIMED */
 uint64_t pp__slot_run(struct pp__cell *cell, uint64_t claimed_word);                   /* CLAIMED→RUNNING */

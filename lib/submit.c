@@ -219,6 +219,7 @@ static void drain(pp_executor *ex)
 	pthread_mutex_lock(&ex->submit_lock);
 }
 
+/* Now and then, and when there is no slot. */
 static void __attribute__((noinline)) look_around(pp_executor *ex)
 {
 	pp__note_cpu(ex);
@@ -248,8 +249,8 @@ TWICE int submit(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const str
 		exits = atomic_load(&ex->segment.shared.control->idle_exits);
 		rc = enqueue(ex, o, fn, in, future == NULL, &made, &nudge, plain);
 		pthread_mutex_unlock(&ex->submit_lock);
-	} while ((!plain && rc == PASS_IS_FULL && (rc = await_pass(ex, o, deadline)) == 0)
-	         || (!plain && rc == PP__ROOM_IS_SHORT && (rc = pp__room_await(ex, o, deadline)) == 0));
+	} while (!plain && ((rc == PASS_IS_FULL && (rc = await_pass(ex, o, deadline)) == 0)
+	                    || (rc == PP__ROOM_IS_SHORT && (rc = pp__room_await(ex, o, deadline)) == 0)));
 	if (rc < 0)
 		return rc;
 	if (future)
@@ -263,7 +264,7 @@ TWICE int submit(pp_executor *ex, const pp_task_options *o, pp_fn *fn, const str
 	if (nudge)
 		pp__nudge(ex);
 	pp__wake_one_asleep(&ex->segment.shared);
-	if (atomic_load(&ex->segment.shared.control->idle_exits) != exits)
+	if (atomic_load(&ex->segment.shared.control->idle_exits) != exits)      /* see demand.c */
 		pp__demand_again(ex);
 	return 0;
 }
@@ -346,19 +347,13 @@ int pp__submit(pp_executor *ex, const pp_task_options *options, pp_fn *fn, const
 	return check_and_submit(ex, options, fn, in, future, false);
 }
 
-static int __attribute__((noinline)) submit_bytes(pp_executor *ex, const pp_task_options *options, pp_fn *fn,
-                                                  const void *data, size_t size, pp_future **future)
+int pp_submit_with(pp_executor *ex, const pp_task_options *options, pp_fn *fn, const void *data, size_t size,
+                   pp_future **future)
 {
 	const struct iovec part = { (void *)(uintptr_t)data, size };
 	const struct pp__input in = { .parts = &part, .count = 1, .size = size };
 
 	return pp__submit(ex, options, fn, !data && size ? NULL : &in, future);
-}
-
-int pp_submit_with(pp_executor *ex, const pp_task_options *options, pp_fn *fn, const void *data, size_t size,
-                   pp_future **future)
-{
-	return submit_bytes(ex, options, fn, data, size, future);
 }
 
 int pp_submit_iov(pp_executor *ex, const pp_task_options *options, pp_fn *fn, const struct iovec *parts, int count,
@@ -383,5 +378,5 @@ int pp_submit(pp_executor *ex, pp_fn *fn, const void *data, size_t size, pp_futu
 
 	if (ex && ex->plain && future && size <= PP__ARG_INLINE && (data || !size))
 		return check_and_submit(ex, NULL, fn, &in, future, true);
-	return submit_bytes(ex, NULL, fn, data, size, future);
+	return pp_submit_with(ex, NULL, fn, data, size, future);
 }
